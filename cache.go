@@ -1,0 +1,397 @@
+package authtrip
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/patrickmn/go-cache"
+	"golang.org/x/oauth2"
+)
+
+var (
+	// ErrNotFound is returned by a [Store] and a [Cache] for a key that holds
+	// nothing.
+	ErrNotFound = errors.New("authtrip: not found")
+	// ErrConflict is returned by a [Store] whose record has another version
+	// than the caller read: somebody else was faster.
+	ErrConflict = errors.New("authtrip: record was changed by somebody else")
+)
+
+// A Store keeps the records of a [Source], one under each key, each with a
+// version. Versions are what keeps a slow writer from putting an old token over
+// a new one.
+//
+// A value is opaque to the store, is never changed by it, and is the caller's
+// to keep: a store copies what it is given and what it returns. A key may be
+// any string; it may name a user, so a store that others can look into hashes
+// it. A version is opaque to the caller, is never "" for a record that exists,
+// and never comes back, not even after the record was deleted and made anew.
+//
+// Methods are safe for concurrent use, by other processes too if the store is
+// shared between them. They honour ctx. Load sees every Save that has returned.
+// Any error other than ErrNotFound and ErrConflict means that the store could
+// not say, and that what was asked may or may not have been done.
+//
+// [example.com/authtrip/authtriptest.TestStore] tests all of that.
+type Store interface {
+	// Load returns the value under key and its version, or ErrNotFound.
+	Load(ctx context.Context, key string) (value []byte, version string, err error)
+	// Save puts value under key if the version there is the given one, where ""
+	// stands for no record, and returns the new version; else ErrConflict.
+	Save(ctx context.Context, key string, value []byte, version string) (newVersion string, err error)
+	// Delete removes the record under key if its version is the given one;
+	// else ErrConflict, and ErrNotFound if there is none.
+	Delete(ctx context.Context, key string, version string) error
+}
+
+// A Leaser is a [Store] that can also see to it that one process at a time
+// refreshes the token under a key. It is found by type assertion; a Store that
+// several processes share should be one.
+//
+// A lease keeps two processes from spending one refresh token at once. It does
+// not guard the record: a holder reads the record again after it has the lease,
+// and versions decide whose write counts, as a lease can end while its holder
+// is stopped.
+type Leaser interface {
+	// Lease blocks until nobody holds key, or ctx ends, and takes it for ttl. It
+	// ends by release, or after ttl if its holder has died. release gives back
+	// this lease and no other one's, so that a late release does no harm; it may
+	// be called with a ctx of its own, more than once.
+	Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error)
+}
+
+// A MemoryStore is a [Store] in this process's memory. The zero value is an
+// empty store, ready to use. It is safe for concurrent use, never blocks, and
+// must not be copied.
+//
+// It keeps what it is given until it is deleted: tokens are not evicted.
+type MemoryStore struct {
+	mu      sync.Mutex // guards the fields below
+	records map[string]memoryRecord
+	last    uint64 // the last version given out
+}
+
+type memoryRecord struct {
+	value   string
+	version uint64
+}
+
+func (r memoryRecord) is(version string) bool {
+	return strconv.FormatUint(r.version, 10) == version
+}
+
+// Load implements [Store].
+func (m *MemoryStore) Load(ctx context.Context, key string) ([]byte, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", context.Cause(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.records[key]
+	if !ok {
+		return nil, "", ErrNotFound
+	}
+	return []byte(r.value), strconv.FormatUint(r.version, 10), nil
+}
+
+// Save implements [Store].
+func (m *MemoryStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", context.Cause(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.records[key]
+	if ok != (version != "") || ok && !r.is(version) {
+		return "", ErrConflict
+	}
+	if m.records == nil {
+		m.records = make(map[string]memoryRecord)
+	}
+	m.last++
+	m.records[key] = memoryRecord{value: string(value), version: m.last}
+	return strconv.FormatUint(m.last, 10), nil
+}
+
+// Delete implements [Store].
+func (m *MemoryStore) Delete(ctx context.Context, key, version string) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.records[key]
+	switch {
+	case !ok:
+		return ErrNotFound
+	case !r.is(version):
+		return ErrConflict
+	}
+	delete(m.records, key)
+	return nil
+}
+
+// recordFormat is the version of the record's JSON document. A document of a
+// later format is refused, and kept.
+const recordFormat = 1
+
+// record is what a [Source] keeps in a [Store]: a JSON document of which the
+// member names are those of the token response (RFC 6749, section 5.1), with
+// times in RFC 3339.
+type record struct {
+	Format       int       `json:"format"`
+	AccessToken  string    `json:"access_token"`
+	TokenType    string    `json:"token_type,omitempty"`
+	RefreshToken string    `json:"refresh_token,omitempty"`
+	Scope        string    `json:"scope,omitempty"`
+	IDToken      string    `json:"id_token,omitempty"`
+	ObtainedAt   time.Time `json:"obtained_at"`
+	Expiry       time.Time `json:"expiry,omitzero"` // zero: unknown
+	// Reusable is set once a refresh has left the refresh token as it was: it
+	// is no one-time token, and spending it again does no harm.
+	Reusable bool `json:"reusable,omitempty"`
+	// Pending is there while a refresh has been sent and its answer is not
+	// saved; a record that is found with it was left so by a crash.
+	Pending *pending `json:"pending,omitempty"`
+}
+
+// pending says that a refresh token may have been spent.
+type pending struct {
+	TokenHash string    `json:"refresh_token_hash"`
+	FirstSent time.Time `json:"first_sent"`
+	Attempts  int       `json:"attempts"`
+}
+
+func decodeRecord(b []byte) (*record, error) {
+	r := new(record)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, errors.New("authtrip: record in Store is not the JSON document of a token: repair or delete it")
+	}
+	if r.Format != recordFormat {
+		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
+	}
+	return r, nil
+}
+
+func (r *record) encode() []byte {
+	r.Format = recordFormat
+	b, _ := json.Marshal(r) // strings, times, numbers: cannot fail
+	return b
+}
+
+// spends reports whether a refresh spends something that cannot be had again.
+func (r *record) spends() bool { return r != nil && r.RefreshToken != "" }
+
+// with returns the record that follows r when tok came, keeping of r what the
+// response did not repeat (RFC 6749, sections 5.1 and 6). Rules 25, 26, 27.
+func (r *record) with(tok *oauth2.Token, now time.Time) *record {
+	next := &record{
+		AccessToken:  tok.AccessToken,
+		TokenType:    tok.TokenType,
+		RefreshToken: tok.RefreshToken,
+		Scope:        extra(tok, "scope"),
+		IDToken:      extra(tok, "id_token"),
+		ObtainedAt:   now,
+		Expiry:       tok.Expiry,
+	}
+	if r == nil {
+		return next
+	}
+	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
+		next.RefreshToken = r.RefreshToken
+		next.Reusable = r.RefreshToken != ""
+	}
+	if next.Scope == "" {
+		next.Scope = r.Scope
+	}
+	if next.IDToken == "" {
+		next.IDToken = r.IDToken
+	}
+	return next
+}
+
+// token returns the record as a token, its scope and ID token in Extra.
+func (r *record) token() *oauth2.Token {
+	tok := &oauth2.Token{
+		AccessToken:  r.AccessToken,
+		TokenType:    r.TokenType,
+		RefreshToken: r.RefreshToken,
+		Expiry:       r.Expiry,
+	}
+	members := make(map[string]any, 2)
+	if r.Scope != "" {
+		members["scope"] = r.Scope
+	}
+	if r.IDToken != "" {
+		members["id_token"] = r.IDToken
+	}
+	return tok.WithExtra(members)
+}
+
+func extra(tok *oauth2.Token, name string) string {
+	s, _ := tok.Extra(name).(string)
+	return s
+}
+
+// hashed makes a key of parts, of which nothing can be read back: a cache or a
+// record may be looked into by others. Each part is followed by its length, so
+// that ("ab", "c") and ("a", "bc") differ.
+func hashed(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p))
+		h.Write(strconv.AppendInt([]byte{0}, int64(len(p)), 10))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// A Cache keeps values for a while. It may lose any of them at any time.
+//
+// Values are the caller's to keep: a cache copies what it is given and what it
+// returns. A key may be any string. Methods are safe for concurrent use and
+// honour ctx; an error other than ErrNotFound means that the cache could not
+// say.
+type Cache interface {
+	// Get returns the value under key, or ErrNotFound.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Set puts value under key until ttl has passed; a ttl of 0 or less
+	// removes what is there.
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// Take returns the value under key and removes it, in one step: of many
+	// callers at once, one gets it and the others get ErrNotFound.
+	Take(ctx context.Context, key string) ([]byte, error)
+}
+
+// A MemoryCache is a [Cache] in this process's memory. The zero value is an
+// empty cache, ready to use. It is safe for concurrent use, starts no goroutine,
+// never blocks for long, and must not be copied.
+type MemoryCache struct {
+	// MaxEntries is the number of values kept; beyond it the oldest goes. If 0
+	// or less, it is 10,000. It must not be modified after first use.
+	MaxEntries int
+
+	mu    sync.Mutex // guards the fields below
+	items *cache.Cache
+	// order holds each key once for every time it was added, oldest first; head
+	// is the first that counts. A key whose number is not its item's is a
+	// leftover of a value that has been taken since.
+	order []numberedKey
+	head  int
+	added uint64
+}
+
+type numberedKey struct {
+	key    string
+	number uint64
+}
+
+type cacheItem struct {
+	value  string
+	number uint64
+}
+
+// Get implements [Cache].
+func (m *MemoryCache) Get(ctx context.Context, key string) ([]byte, error) {
+	return m.get(ctx, key, false)
+}
+
+// Take implements [Cache].
+func (m *MemoryCache) Take(ctx context.Context, key string) ([]byte, error) {
+	return m.get(ctx, key, true)
+}
+
+func (m *MemoryCache) get(ctx context.Context, key string, remove bool) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	key = hashed(key)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.items == nil {
+		return nil, ErrNotFound
+	}
+	v, ok := m.items.Get(key)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	if remove {
+		m.items.Delete(key)
+	}
+	item, _ := v.(cacheItem)
+	return []byte(item.value), nil
+}
+
+// Set implements [Cache].
+func (m *MemoryCache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	key = hashed(key)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.items == nil {
+		// No clean-up interval: it would start a goroutine that outlives the
+		// cache. What has expired goes when its turn comes.
+		m.items = cache.New(cache.NoExpiration, 0)
+	}
+	if ttl <= 0 {
+		m.items.Delete(key)
+		return nil
+	}
+	var number uint64
+	if v, ok := m.items.Get(key); ok {
+		item, _ := v.(cacheItem)
+		number = item.number
+	} else {
+		m.makeRoom()
+		m.added++
+		number = m.added
+		m.order = append(m.order, numberedKey{key, number})
+	}
+	m.items.Set(key, cacheItem{string(value), number}, ttl)
+	return nil
+}
+
+// makeRoom drops the oldest entries until there is room for one more. The order
+// may hold leftovers, so it is bounded too.
+func (m *MemoryCache) makeRoom() {
+	limit := m.MaxEntries
+	if limit <= 0 {
+		limit = 10_000
+	}
+	for len(m.order)-m.head >= limit {
+		oldest := m.order[m.head]
+		m.order[m.head] = numberedKey{}
+		m.head++
+		m.dropNumbered(oldest)
+	}
+	if m.head > len(m.order)/2 {
+		m.order = append(m.order[:0:0], m.order[m.head:]...)
+		m.head = 0
+	}
+}
+
+// dropNumbered removes the item that was added under this number, expired or
+// not. A leftover removes nothing.
+func (m *MemoryCache) dropNumbered(k numberedKey) {
+	v, live := m.items.Get(k.key)
+	if item, _ := v.(cacheItem); live && item.number != k.number {
+		return
+	}
+	m.items.Delete(k.key)
+}
+
+// Close drops every value. The cache is empty then, and usable.
+func (m *MemoryCache) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.items, m.order, m.head, m.added = nil, nil, 0, 0
+	return nil
+}

@@ -1,0 +1,286 @@
+// Package wire reads what an authorization server sends: token responses,
+// error responses, Retry-After, the claims of an ID token. Everything here
+// assumes a hostile sender: every size has a limit, and no text that a server
+// chose gets into an error.
+package wire
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// MaxBody is the largest response of an identity endpoint that is read, in
+// bytes. Real ones have a few kilobytes.
+const MaxBody = 1 << 20
+
+// maxText is the length at which text from a server is cut.
+const maxText = 200
+
+// ErrTooLarge is returned by [ReadAll].
+var ErrTooLarge = fmt.Errorf("response is larger than %d bytes", MaxBody)
+
+// ReadAll reads a response's body up to [MaxBody] bytes.
+func ReadAll(body io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(body, MaxBody+1))
+	if err == nil && len(b) > MaxBody {
+		return nil, ErrTooLarge
+	}
+	return b, err
+}
+
+// Drain reads what is left of a body up to limit bytes and closes it, so that
+// its connection can be used again.
+func Drain(body io.ReadCloser, limit int64) {
+	_, _ = io.CopyN(io.Discard, body, limit)
+	_ = body.Close()
+}
+
+// Token reads a successful token response (RFC 6749, section 5.1). All members
+// of the response are in the token's Extra.
+//
+// expires_in may be a number, a float, or a string that holds one; absent,
+// null, zero or negative it means that the lifetime is unknown (Rule 23).
+func Token(body []byte, contentType string, now time.Time) (*oauth2.Token, error) {
+	var members map[string]any
+	if err := object(body, &members); err != nil {
+		return nil, fmt.Errorf("token response is not a JSON object (Content-Type %s)", mediaType(contentType))
+	}
+	tok := new(oauth2.Token)
+	var err error
+	for name, to := range map[string]*string{
+		"access_token": &tok.AccessToken, "token_type": &tok.TokenType, "refresh_token": &tok.RefreshToken,
+	} {
+		if *to, err = text(members[name]); err != nil {
+			return nil, fmt.Errorf("token response: %s is not a string", name)
+		}
+	}
+	if tok.AccessToken == "" {
+		return nil, errors.New("token response has no access_token")
+	}
+	if tok.TokenType == "" {
+		return nil, errors.New("token response has no token_type")
+	}
+	life, err := lifetime(members["expires_in"])
+	if err != nil {
+		return nil, err
+	}
+	if life > 0 {
+		tok.Expiry = now.Add(life)
+		tok.ExpiresIn = int64(life / time.Second)
+	}
+	return tok.WithExtra(members), nil
+}
+
+// object decodes one JSON object with its numbers as they are written.
+func object(body []byte, v *map[string]any) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if *v == nil || dec.More() {
+		return errors.New("not one JSON object")
+	}
+	return nil
+}
+
+func text(v any) (string, error) {
+	switch v := v.(type) {
+	case nil:
+		return "", nil
+	case string:
+		return v, nil
+	}
+	return "", errors.New("not a string")
+}
+
+// maxLifetime keeps a lifetime, added to any date of this century, inside the
+// years that JSON can hold.
+const maxLifetime = 100 * 365 * 24 * time.Hour
+
+func lifetime(v any) (time.Duration, error) {
+	var s string
+	switch v := v.(type) {
+	case nil:
+		return 0, nil
+	case json.Number:
+		s = v.String()
+	case string:
+		s = strings.TrimSpace(v)
+	}
+	if s == "" && v == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseFloat(s, 64)
+	if (err != nil && !errors.Is(err, strconv.ErrRange)) || math.IsNaN(seconds) {
+		return 0, errors.New("token response: expires_in is not a number")
+	}
+	if seconds >= maxLifetime.Seconds() {
+		return maxLifetime, nil
+	}
+	return max(0, time.Duration(seconds*float64(time.Second))), nil
+}
+
+// Error reads an error response (RFC 6749, section 5.2). The code is empty
+// where the body is none; the description is cut, on one line, and may name a
+// user: it is not for messages.
+func Error(body []byte) (code, description string) {
+	var members map[string]any
+	if object(body, &members) != nil {
+		return "", ""
+	}
+	code, _ = text(members["error"])
+	description, _ = text(members["error_description"])
+	return Code(code), Clean(description)
+}
+
+// Code returns an error code that a server sent if it looks like one, and
+// "unprintable" otherwise: what a server puts there may be an echo of a secret.
+func Code(s string) string {
+	if len(s) > 64 {
+		return "unprintable"
+	}
+	for _, r := range s {
+		if r != '_' && r != '-' && r != '.' && (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+			return "unprintable"
+		}
+	}
+	return s
+}
+
+// Clean makes text of a server fit for one line of output: printable ASCII, cut,
+// and without anything long enough to be a token.
+func Clean(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	words := strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+	for i, w := range words {
+		if len(w) > 24 || strings.Contains(w, "@") {
+			words[i] = "[redacted]"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func mediaType(contentType string) string {
+	if contentType == "" {
+		return "missing"
+	}
+	mt, _, err := mime.ParseMediaType(contentType)
+	if err != nil || len(mt) > 64 {
+		return "malformed"
+	}
+	return mt
+}
+
+// MediaType returns the type of a Content-Type header without its parameters,
+// in lower case; "missing" or "malformed" where there is none.
+func MediaType(h http.Header) string { return mediaType(h.Get("Content-Type")) }
+
+// maxRetryAfter is the longest wait that a server can ask for.
+const maxRetryAfter = 5 * time.Minute
+
+// RetryAfter reads the Retry-After header (RFC 9110, section 10.2.3), capped at
+// five minutes; 0 where there is none.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(v, 10, 63); err == nil {
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		return maxRetryAfter
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, at.Sub(now)), maxRetryAfter)
+}
+
+// IDClaims are the claims of an ID token that a refresh must not change (OpenID
+// Connect Core 1.0, section 12.2).
+type IDClaims struct {
+	Issuer   string      `json:"iss"`
+	Subject  string      `json:"sub"`
+	Audience Audience    `json:"aud"`
+	AuthTime json.Number `json:"auth_time"`
+	Nonce    string      `json:"nonce"`
+}
+
+// Audience is a JSON string, or an array of them.
+type Audience []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (a *Audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*a = Audience{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+// ParseIDClaims reads the claims of an ID token without verifying it: enough to
+// compare it with one that was verified, or that came from the token endpoint
+// itself, and for nothing else.
+func ParseIDClaims(idToken string) (IDClaims, error) {
+	var c IDClaims
+	parts := strings.Split(idToken, ".")
+	if len(parts) != 3 {
+		return c, errors.New("id_token is not a signed JWT")
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return c, errors.New("id_token is not base64url")
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return c, errors.New("id_token holds no claims")
+	}
+	return c, nil
+}
+
+// Continues reports, as an error that names the claim, how a refreshed ID token
+// differs from its predecessor where it must not (Rule 32).
+func (c IDClaims) Continues(old IDClaims) error {
+	switch {
+	case c.Issuer != old.Issuer:
+		return errors.New("iss of the refreshed id_token is another one")
+	case c.Subject != old.Subject:
+		return errors.New("sub of the refreshed id_token is another one")
+	case !c.Audience.contains(old.Audience):
+		return errors.New("aud of the refreshed id_token lacks the original one")
+	case c.AuthTime != "" && old.AuthTime != "" && c.AuthTime != old.AuthTime:
+		return errors.New("auth_time of the refreshed id_token is another one")
+	case c.Nonce != "" && c.Nonce != old.Nonce:
+		return errors.New("nonce of the refreshed id_token is another one")
+	}
+	return nil
+}
+
+func (a Audience) contains(all Audience) bool {
+	have := make(map[string]bool, len(a))
+	for _, s := range a {
+		have[s] = true
+	}
+	for _, s := range all {
+		if !have[s] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,279 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/flight"
+)
+
+// A Refresher gets a new access token. [Grant] is the usual one.
+//
+// old is the token to be replaced, with its refresh token if it has one, and
+// nil if there is none; it must not be modified. Refresh must honour ctx, which
+// is nobody's request: it has a deadline of its own. A [Source] never calls it
+// twice at once.
+//
+// An error should be a *[RefreshError]. Of any other, while old has a refresh
+// token, a Source must assume that the token was spent and the answer lost;
+// an *[oauth2.RetrieveError] is understood.
+type Refresher interface {
+	Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
+}
+
+// RefresherFunc is a function as a [Refresher].
+type RefresherFunc func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
+
+// Refresh implements [Refresher].
+func (f RefresherFunc) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	return f(ctx, old)
+}
+
+// ReplayForever is a [Source.ReplayWindow] for servers whose refresh tokens are
+// not one-time: spending one again does no harm.
+const ReplayForever time.Duration = math.MaxInt64
+
+// A Source is the living token of one subject: it hands out the token that is
+// there, renews it before it ends, and asks for another when a server refused
+// it. It is an [oauth2.TokenSource] and a [ContextTokenSource].
+//
+// A usable token costs an atomic load. One that is getting old is renewed in the
+// background and served meanwhile; one that has ended makes its callers wait,
+// each on its own context, for one refresh that belongs to none of them. A new
+// token is stored before anybody gets it.
+//
+// Only Refresher is required. A Source is safe for concurrent use, must not be
+// copied, and its fields must not be modified after first use. [Source.Close]
+// ends it.
+type Source struct {
+	// Refresher gets new tokens; required.
+	Refresher Refresher
+	// Initial is the token at hand, from a login or from the configuration; a
+	// refresh token alone will do. It is used while Store has no record. If nil,
+	// the first token is asked for when it is needed.
+	Initial *oauth2.Token
+	// Store keeps the record between processes. If nil, it is kept in memory.
+	Store Store
+	// Key is the record's key in Store. If "", it is "default".
+	Key string
+	// EarlyRefresh is how long before its end a token is renewed. If 0, a fifth
+	// of its lifetime, and at most five minutes; at most half a lifetime in any
+	// case, less a random share so that replicas do not meet. Negative means not
+	// before the token has ended.
+	EarlyRefresh time.Duration
+	// RefreshTimeout ends a refresh, whoever waits for it. If 0 or less, it is 30
+	// seconds.
+	RefreshTimeout time.Duration
+	// ReplayWindow is how long after a refresh token was first sent without an
+	// answer it may be sent again. If 0, it is 20 seconds; negative means never;
+	// [ReplayForever] suits servers that do not rotate refresh tokens. A server's
+	// documentation calls it leeway, grace or overlap period.
+	ReplayWindow time.Duration
+	// OnEvent, if set, is told what happens. It is called synchronously, with no
+	// lock held, from several goroutines at once.
+	OnEvent func(Event)
+
+	cur     atomic.Pointer[snapshot]
+	failing atomic.Pointer[failure]
+	flights flight.Group[*snapshot]
+	private MemoryStore // where Store is nil
+	logins  sync.Mutex  // one SetToken at a time, or an older one could be published last
+
+	// These belong to the flight.
+	unsaved *unsaved // the token that Store did not take
+	dead    *deadToken
+}
+
+// A snapshot is one token as it was published. It never changes, but for what
+// servers said of it.
+type snapshot struct {
+	token   *oauth2.Token
+	header  []string // the Authorization header's value; shared, cap 1
+	err     error    // why there is no header
+	rec     *record
+	version string
+	login   uint64 // the same until another user may have logged in; 0: not known
+
+	born     time.Time     // with a monotonic reading: steps of the clock do no harm
+	ageing   time.Duration // from born, when to renew it
+	lifetime time.Duration // from born, when it ends
+
+	refused atomic.Bool // by a server, and to be replaced
+
+	// Of a token that replaced a refused one:
+	verdict  atomic.Int32  // what its first use came to
+	refusals int           // how many in a row were refused when they were new
+	patience time.Duration // from born, how long it is kept if it is one of them
+}
+
+const (
+	verdictUnknown int32 = iota
+	verdictAccepted
+	verdictRefused
+)
+
+func (s *snapshot) fresh() bool {
+	return s != nil && !s.refused.Load() && time.Since(s.born) < s.ageing
+}
+
+func (s *snapshot) usable() bool {
+	return s != nil && !s.refused.Load() && time.Since(s.born) < s.lifetime
+}
+
+func (s *snapshot) loginNumber() uint64 {
+	if s == nil {
+		return 1
+	}
+	return s.login
+}
+
+// failure is why the last refresh failed, and when the next may be tried.
+type failure struct {
+	err  error
+	at   time.Time
+	wait time.Duration
+	row  int // failures in a row
+}
+
+func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
+
+// Token returns the token: [Source.TokenContext] without a context.
+func (s *Source) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
+
+// TokenContext returns the token, which must not be modified. It blocks only if
+// there is no usable token, until a refresh is done or ctx ends; if ctx ends, it
+// returns the cause, and the refresh goes on.
+//
+// Its errors are described at [ErrReauthRequired]. After a failure, while no
+// token is usable, the same error is returned at once until the next attempt is
+// due.
+func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snap.token, nil
+}
+
+// Invalidate says that a server refused tok, so that the next caller gets
+// another one. A token that is not the current one has been replaced already,
+// and nothing happens.
+//
+// Where tokens are refused as soon as they are made, the replacement is paced:
+// until it is due, the refused token stays. Invalidate never blocks.
+func (s *Source) Invalidate(tok *oauth2.Token) {
+	if snap := s.cur.Load(); snap != nil && tok != nil && snap.token.AccessToken == tok.AccessToken {
+		s.reject(snap)
+	}
+}
+
+// SetToken puts tok, the result of a new login, in place of whatever is there,
+// and ends a state of failure. It returns when tok is stored; on an error the
+// old token is still in place.
+func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
+	if tok == nil || tok.AccessToken == "" && tok.RefreshToken == "" {
+		return errors.New("authtrip: SetToken: token is empty")
+	}
+	s.logins.Lock()
+	defer s.logins.Unlock()
+	rec := (*record)(nil).with(tok, time.Now())
+	for {
+		_, version, err := s.load(ctx)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		version, err = s.store().Save(ctx, s.key(), rec.encode(), version)
+		if errors.Is(err, ErrConflict) {
+			continue // a refresh was faster; the new login still wins
+		}
+		if err != nil {
+			return fmt.Errorf("authtrip: SetToken: %w", err)
+		}
+		snap := s.newSnapshot(rec, version)
+		snap.login = s.cur.Load().loginNumber() + 1
+		s.failing.Store(nil)
+		s.cur.Store(snap)
+		s.emit(Event{Kind: EventTokenObtained})
+		return nil
+	}
+}
+
+// Close ends the Source: it blocks until a refresh in flight is done, which takes
+// RefreshTimeout at most, as a refresh that is cut short can lose a token. After
+// it a token that is still usable is served, and no other is asked for.
+func (s *Source) Close() error {
+	s.flights.Close()
+	return nil
+}
+
+// snapshot is the way of every request.
+func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
+	snap := s.cur.Load()
+	if snap.fresh() {
+		return snap, nil
+	}
+	if snap.usable() {
+		if s.failing.Load().due() {
+			s.flights.Start(ctx, "", s.timeout(), func(ctx context.Context) (*snapshot, error) {
+				return s.renew(ctx, snap)
+			})
+		}
+		return snap, nil
+	}
+	if f := s.failing.Load(); !f.due() {
+		return nil, f.err
+	}
+	got, err := s.flights.Do(ctx, "", s.timeout(), func(ctx context.Context) (*snapshot, error) {
+		return s.renew(ctx, snap)
+	})
+	if errors.Is(err, flight.ErrClosed) {
+		return nil, ErrClosed
+	}
+	return got, err
+}
+
+// reject marks a snapshot as refused by a server, unless it replaced a refused
+// one that was refused so lately that another try would be one of a series.
+func (s *Source) reject(snap *snapshot) {
+	if snap.refusals > 0 {
+		snap.judge(false)
+	}
+	if snap.verdict.Load() == verdictRefused && time.Since(snap.born) < snap.patience {
+		return
+	}
+	if !snap.refused.Swap(true) {
+		s.emit(Event{Kind: EventTokenRefused})
+	}
+}
+
+// judge records what the first use of a new token came to. One that was accepted
+// once is a good one, whatever happens to it later.
+func (snap *snapshot) judge(ok bool) {
+	v := verdictRefused
+	if ok {
+		v = verdictAccepted
+	}
+	snap.verdict.CompareAndSwap(verdictUnknown, v)
+}
+
+// backoff is the wait after n failures in a row: a quarter of a second,
+// doubling, up to half a minute, less a random share.
+func backoff(n int) time.Duration {
+	d := min(250*time.Millisecond<<min(max(n-1, 0), 10), 30*time.Second)
+	return d - time.Duration(rand.Int64N(int64(d)/5))
+}
+
+func (s *Source) timeout() time.Duration {
+	if s.RefreshTimeout <= 0 {
+		return 30 * time.Second
+	}
+	return s.RefreshTimeout
+}

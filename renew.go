@@ -1,0 +1,583 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/wire"
+)
+
+// This file is what happens in a Source's flight, of which there is one at a
+// time. The order is fixed: read the store again, adopt what somebody else put
+// there, mark the refresh token as sent, refresh, save, publish. Whoever waits is
+// let go only after the save.
+
+const (
+	// maxRequests is how often one flight sends a refresh token: once, and twice
+	// more if no usable answer comes and the replay window is open.
+	maxRequests = 3
+	// saveTimeout is the time to get a new token into the Store, whatever the
+	// refresh took.
+	saveTimeout = 5 * time.Second
+	// rereadInterval is how often a shared Store is asked whether somebody has
+	// logged in again.
+	rereadInterval = 5 * time.Second
+)
+
+// A renewal is one flight.
+type renewal struct {
+	*Source
+	base     *snapshot // what was published when it began
+	rec      *record   // what the Store holds, or what stands in for it; may be nil
+	version  string    // of rec; "" if the Store holds none
+	requests int
+}
+
+// unsaved is a record that came from the server and that Store did not take.
+type unsaved struct {
+	rec     *record
+	version string // which it is to replace
+}
+
+// deadToken is a refresh token that must not be sent again.
+type deadToken struct {
+	hash string
+	err  error
+}
+
+// renew returns a token other than seen, the one that the caller found wanting.
+func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
+	// The caller may have looked just before the last flight landed.
+	if cur := s.cur.Load(); cur != seen && cur.usable() {
+		return cur, nil
+	}
+	last := s.failing.Load()
+	if !last.due() {
+		return nil, last.err
+	}
+	start := time.Now()
+	r := renewal{Source: s, base: s.cur.Load()}
+	snap, kind, err := r.obtain(ctx)
+	event := Event{Kind: kind, Duration: time.Since(start), Requests: r.requests, Err: err}
+	if err != nil {
+		event.Kind = s.failed(err, last)
+		if re, ok := errors.AsType[*RefreshError](err); ok {
+			event.StatusCode, event.Code = re.StatusCode, re.Code
+		}
+		s.emit(event)
+		return nil, err
+	}
+	s.failing.Store(nil)
+	s.emit(event)
+	return snap, nil
+}
+
+// failed records an error and paces what follows it.
+func (s *Source) failed(err error, last *failure) EventKind {
+	f := &failure{err: err, at: time.Now(), row: 1}
+	if last != nil {
+		f.row = last.row + 1
+	}
+	f.wait = backoff(f.row)
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		f.wait = max(f.wait, re.RetryAfter)
+	}
+	kind := EventRefreshFailed
+	switch {
+	case errors.Is(err, ErrReauthRequired):
+		kind = EventReauthRequired
+		if s.dead != nil && s.Store == nil {
+			f.wait = math.MaxInt64
+		} else {
+			f.wait = max(f.wait, rereadInterval)
+		}
+	case errors.Is(err, ErrNotSaved):
+		kind = EventTokenNotSaved
+	case errors.Is(err, ErrInDoubt):
+		kind = EventRefreshInDoubt
+	}
+	s.failing.Store(f)
+	return kind
+}
+
+func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
+	if r.Refresher == nil {
+		return nil, "", errors.New("authtrip: Source.Refresher is nil")
+	}
+	if u := r.unsaved; u != nil {
+		r.version = u.version
+		snap, kind, err := r.save(ctx, u.rec)
+		if err != nil || snap.usable() {
+			return snap, kind, err
+		}
+	}
+	if err := r.read(ctx); err != nil {
+		return nil, "", err
+	}
+	if snap, kind := r.adopt(ctx); snap != nil {
+		return snap, kind, nil
+	}
+	if r.rec.spends() {
+		return r.spend(ctx)
+	}
+	tok, err := r.request(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	return r.save(ctx, r.rec.with(tok, time.Now()))
+}
+
+// read loads the record. Where there is none it starts from Initial; where the
+// Store does not answer, from what is in memory if that can do no harm.
+func (r *renewal) read(ctx context.Context) error {
+	rec, version, err := r.load(ctx)
+	if err == nil {
+		r.rec, r.version = rec, version
+		return nil
+	}
+	missing := errors.Is(err, ErrNotFound)
+	if r.base != nil && !missing {
+		r.rec, r.version = r.base.rec, r.base.version
+	} else if r.Initial != nil {
+		r.rec = (*record)(nil).with(r.Initial, time.Now())
+	}
+	switch {
+	case missing && r.dead != nil:
+		return r.dead.err
+	case missing && r.base != nil && r.base.version != "" && r.base.rec.spends():
+		r.base.refused.Store(true)
+		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
+	case !missing && (r.rec == nil || r.rec.spends()):
+		return err // whether it was spent meanwhile, only the Store knows
+	}
+	return nil
+}
+
+// adopt publishes the record's token if it is another one than before and can
+// be used.
+func (r *renewal) adopt(ctx context.Context) (*snapshot, EventKind) {
+	if r.rec == nil || r.base != nil && r.base.token.AccessToken == r.rec.AccessToken {
+		return nil, ""
+	}
+	snap := r.newSnapshot(r.rec, r.version)
+	if !snap.usable() {
+		return nil, ""
+	}
+	if r.version == "" {
+		// Initial, which is stored before it is used. If that fails it is used
+		// all the same: it is at hand, and a refresh will store its successor.
+		version, err := r.store().Save(ctx, r.key(), r.rec.encode(), "")
+		if errors.Is(err, ErrConflict) && r.read(ctx) == nil && r.version != "" {
+			return r.adopt(ctx)
+		}
+		snap.version = version
+	}
+	if r.base == nil {
+		return r.publish(snap), EventTokenObtained
+	}
+	return r.publish(snap), EventTokenAdopted
+}
+
+// publish puts snap in place of what was there when the flight began. A token
+// that was set meanwhile is a newer one, and stays.
+func (r *renewal) publish(snap *snapshot) *snapshot {
+	snap.login = r.base.loginNumber()
+	if continues(r.base.record(), snap.token) != nil {
+		snap.login++ // adopted: somebody else has logged in
+	}
+	if r.base != nil && r.base.refused.Load() {
+		snap.refusals = 1
+		if r.base.verdict.Load() == verdictRefused {
+			snap.refusals = r.base.refusals + 1
+		}
+		snap.patience = backoff(snap.refusals)
+	}
+	if !r.cur.CompareAndSwap(r.base, snap) {
+		return r.cur.Load()
+	}
+	return snap
+}
+
+// spend sends the refresh token, and says in the record that it does so before
+// it does: whoever finds the record after a crash knows that the token may be
+// spent (rules.md, section 4.3).
+func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
+	hash := hashed(r.rec.RefreshToken)
+	if r.dead != nil && r.dead.hash == hash {
+		return nil, "", r.dead.err
+	}
+	p := pending{TokenHash: hash, FirstSent: time.Now()}
+	if r.rec.Pending != nil && r.rec.Pending.TokenHash == hash {
+		p = *r.rec.Pending
+	}
+	var err error
+	var took time.Duration
+	for {
+		if p.Attempts > 0 && !r.mayReplay(p, took) {
+			return nil, "", r.inDoubt(err)
+		}
+		p.Attempts++
+		if err := r.mark(ctx, p); err != nil {
+			return nil, "", err
+		}
+		start := time.Now()
+		var tok *oauth2.Token
+		tok, err = r.request(ctx)
+		if err == nil {
+			return r.save(ctx, r.rec.with(tok, time.Now()))
+		}
+		if !isAmbiguous(err) {
+			return r.refused(ctx, p, err)
+		}
+		took = time.Since(start)
+		if !r.pause(ctx) {
+			return nil, "", r.inDoubt(err)
+		}
+	}
+}
+
+// mayReplay reports whether a refresh token of which the fate is unknown may be
+// sent again. Servers count the window from when they took it, which is not
+// before it was sent.
+func (r *renewal) mayReplay(p pending, took time.Duration) bool {
+	window := r.ReplayWindow
+	switch {
+	case window == ReplayForever || r.rec.Reusable:
+		return r.requests < maxRequests
+	case window == 0:
+		window = 20 * time.Second
+	}
+	return p.Attempts < maxRequests && time.Since(p.FirstSent)+took < window
+}
+
+// pause waits before a replay: half a second, then two and a half, less a random
+// share. It reports false where there will be none.
+func (r *renewal) pause(ctx context.Context) bool {
+	d := 500 * time.Millisecond
+	if r.requests > 1 {
+		d *= 5
+	}
+	if r.requests >= maxRequests || r.ReplayWindow < 0 {
+		return false
+	}
+	timer := time.NewTimer(d - time.Duration(rand.Int64N(int64(d)/5)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// inDoubt is the error when a refresh token may not be sent again and nobody
+// knows whether it is spent. While a token can be used there is no need to know.
+func (r *renewal) inDoubt(cause error) error {
+	e := RefreshError{Err: ErrInDoubt}
+	if re, ok := errors.AsType[*RefreshError](cause); ok {
+		e = *re
+		e.Err = fmt.Errorf("%w: %w", ErrInDoubt, re.Err)
+	}
+	if r.ReplayWindow != ReplayForever && !r.rec.Reusable && !r.base.usable() {
+		e.Err = fmt.Errorf("%w: %w", ErrReauthRequired, e.Err)
+	}
+	return &e
+}
+
+// mark saves the record with p in it.
+func (r *renewal) mark(ctx context.Context, p pending) error {
+	marked := *r.rec
+	marked.Pending = &p
+	version, err := r.store().Save(ctx, r.key(), marked.encode(), r.version)
+	if err != nil {
+		// Not sent without the mark: a crash would go unseen.
+		return fmt.Errorf("authtrip: Store.Save before the refresh: %w", err)
+	}
+	r.version = version
+	return nil
+}
+
+// refused handles an answer that says no. Only invalid_grant speaks of the
+// refresh token itself (rules.md, section 4.2).
+func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot, EventKind, error) {
+	if !errors.Is(err, ErrReauthRequired) {
+		if p.Attempts == 1 {
+			// The only time it was sent it was not taken.
+			version, saveErr := r.store().Save(ctx, r.key(), r.rec.encode(), r.version)
+			if saveErr == nil {
+				r.version = version
+			}
+		}
+		return nil, "", err
+	}
+	if p.Attempts > 1 {
+		err = fmt.Errorf("%w: %w", ErrInDoubt, err)
+		if re, ok := errors.AsType[*RefreshError](err); ok {
+			lost := *re
+			lost.Err = fmt.Errorf("%w, and that of the first try was lost (%w)", re.Err, ErrInDoubt)
+			err = &lost
+		}
+	}
+	r.Source.dead = &deadToken{hash: p.TokenHash, err: err}
+	rec, version, loadErr := r.load(ctx)
+	switch {
+	case loadErr == nil && rec.RefreshToken != r.rec.RefreshToken:
+		// Somebody else was faster, and what it refused was the old one. Rule 30.
+		r.rec, r.version = rec, version
+		if snap, kind := r.adopt(ctx); snap != nil {
+			return snap, kind, nil
+		}
+		return nil, "", &RefreshError{Err: errors.New("the record was changed by somebody else meanwhile: try again")}
+	case loadErr != nil && !errors.Is(loadErr, ErrNotFound):
+		return nil, "", loadErr // not confirmed
+	}
+	r.bury(ctx)
+	return nil, "", err
+}
+
+// bury takes a dead refresh token out of the Store, if it is still there. What
+// cannot be done here does no harm: the next one to try finds the token dead.
+func (r *renewal) bury(ctx context.Context) {
+	if !r.newSnapshot(r.rec, "").usable() || r.base != nil && r.base.refused.Load() {
+		_ = r.store().Delete(ctx, r.key(), r.version)
+		return
+	}
+	without := *r.rec
+	without.RefreshToken, without.Pending = "", nil
+	_, _ = r.store().Save(ctx, r.key(), without.encode(), r.version)
+}
+
+// request asks the Refresher once. Its errors are *RefreshError, or plain ones
+// of what is configured wrongly.
+func (r *renewal) request(ctx context.Context) (*oauth2.Token, error) {
+	var old *oauth2.Token
+	if r.rec != nil {
+		old = r.rec.token()
+	}
+	r.requests++
+	ctx, cancel := context.WithTimeout(ctx, r.timeout()/maxRequests)
+	defer cancel()
+	tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) {
+		return r.Refresher.Refresh(ctx, old)
+	})
+	if err != nil {
+		return nil, r.explain(err)
+	}
+	if tok == nil || tok.AccessToken == "" {
+		return nil, &RefreshError{Err: errors.New("the Refresher returned no access token"), ambiguous: true}
+	}
+	if err := continues(r.rec, tok); err != nil {
+		return nil, &RefreshError{Err: fmt.Errorf("%w: %w", ErrReauthRequired, err)}
+	}
+	if !tok.Expiry.IsZero() && !tok.Expiry.After(time.Now()) {
+		// New, and ended by this machine's clock: one of the two is wrong, so the
+		// server decides.
+		undated := *tok
+		undated.Expiry = time.Time{}
+		tok = &undated
+	}
+	return tok, nil
+}
+
+// continues holds a refreshed ID token against the one before it. Rule 32.
+func continues(rec *record, tok *oauth2.Token) error {
+	raw := extra(tok, "id_token")
+	if raw == "" || rec == nil || rec.IDToken == "" {
+		return nil
+	}
+	old, err := wire.ParseIDClaims(rec.IDToken)
+	if err != nil {
+		return nil // not readable, so nothing to compare with
+	}
+	claims, err := wire.ParseIDClaims(raw)
+	if err != nil {
+		return err
+	}
+	return claims.Continues(old)
+}
+
+// explain makes a Refresher's error one of ours.
+func (r *renewal) explain(err error) error {
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		return re
+	}
+	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		return explainRetrieve(re)
+	}
+	if _, own := r.Refresher.(*Grant); own && !isPanic(err) {
+		return err // names a field
+	}
+	return &RefreshError{Err: err, ambiguous: true}
+}
+
+// explainRetrieve keeps of x/oauth2's error what is safe to print.
+func explainRetrieve(re *oauth2.RetrieveError) *RefreshError {
+	e := &RefreshError{Code: wire.Code(re.ErrorCode), Description: wire.Clean(re.ErrorDescription), ambiguous: true}
+	if re.Response != nil {
+		e.StatusCode = re.Response.StatusCode
+		e.RetryAfter = wire.RetryAfter(re.Response.Header, time.Now())
+	}
+	e.ambiguous = e.StatusCode >= 500 || e.Code == "" && e.StatusCode < 300
+	e.Err = refusal(e.Code, "of the TokenSource")
+	return e
+}
+
+func isPanic(err error) bool {
+	_, ok := errors.AsType[*flight.PanicError](err)
+	return ok
+}
+
+func isAmbiguous(err error) bool {
+	re, ok := errors.AsType[*RefreshError](err)
+	return ok && (re.ambiguous || errors.Is(err, ErrInDoubt))
+}
+
+// save stores next and publishes it. A race that is lost means that what won is
+// used.
+func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	kind := EventTokenRefreshed
+	if r.base == nil && !next.spends() {
+		kind = EventTokenObtained
+	}
+	version, err := r.write(ctx, next)
+	switch {
+	case err == nil:
+		r.unsaved = nil
+		return r.publish(r.newSnapshot(next, version)), kind, nil
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
+		r.unsaved = nil
+		if r.rec == nil || errors.Is(err, ErrNotFound) {
+			return nil, "", &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store meanwhile", ErrReauthRequired)}
+		}
+		return r.publish(r.newSnapshot(r.rec, r.version)), EventTokenAdopted, nil
+	case !next.spends():
+		// It can be had again at any time: the Store is a convenience here.
+		r.emit(Event{Kind: EventTokenNotSaved, Err: err})
+		return r.publish(r.newSnapshot(next, r.version)), kind, nil
+	}
+	r.unsaved = &unsaved{next, r.version}
+	return nil, "", &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
+}
+
+// write saves next, trying again while the Store fails. After ErrConflict, rec
+// and version are what is there, which may be next: a Save that failed may have
+// been done.
+func (r *renewal) write(ctx context.Context, next *record) (string, error) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		version, err := r.store().Save(ctx, r.key(), next.encode(), r.version)
+		if err == nil {
+			return version, nil
+		}
+		if errors.Is(err, ErrConflict) {
+			rec, version, err := r.load(ctx)
+			if err != nil {
+				return "", err
+			}
+			if rec.AccessToken == next.AccessToken && rec.RefreshToken == next.RefreshToken {
+				return version, nil
+			}
+			r.rec, r.version = rec, version
+			return "", ErrConflict
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return "", fmt.Errorf("authtrip: Store.Save: %w", err)
+		}
+	}
+}
+
+func (s *Source) store() Store {
+	if s.Store == nil {
+		return &s.private
+	}
+	return s.Store
+}
+
+func (s *Source) key() string {
+	if s.Key == "" {
+		return "default"
+	}
+	return s.Key
+}
+
+func (s *Source) load(ctx context.Context) (*record, string, error) {
+	b, version, err := s.store().Load(ctx, s.key())
+	if err != nil {
+		return nil, "", fmt.Errorf("authtrip: Store.Load: %w", err)
+	}
+	rec, err := decodeRecord(b)
+	return rec, version, err
+}
+
+func (s *snapshot) record() *record {
+	if s == nil {
+		return nil
+	}
+	return s.rec
+}
+
+func (s *Source) emit(e Event) {
+	if s.OnEvent != nil {
+		s.OnEvent(e)
+	}
+}
+
+// newSnapshot makes of a record what a request needs.
+func (s *Source) newSnapshot(rec *record, version string) *snapshot {
+	now := time.Now()
+	snap := &snapshot{token: rec.token(), rec: rec, version: version, born: now}
+	snap.header, snap.err = authorization(snap.token)
+	switch {
+	case rec.AccessToken == "":
+	case rec.Expiry.IsZero():
+		snap.ageing, snap.lifetime = math.MaxInt64, math.MaxInt64
+	default:
+		total := rec.Expiry.Sub(rec.ObtainedAt)
+		left := rec.Expiry.Sub(now)
+		// What is on its way when a token ends is refused, so it ends a little
+		// before its end.
+		snap.lifetime = left - min(total/20, 10*time.Second)
+		snap.ageing = min(left-s.early(total), snap.lifetime)
+	}
+	return snap
+}
+
+// early is how long before its end a token of this lifetime is renewed.
+func (s *Source) early(total time.Duration) time.Duration {
+	d := min(s.EarlyRefresh, total/2)
+	switch {
+	case d < 0:
+		return 0
+	case d == 0:
+		d = min(total/5, 5*time.Minute)
+	}
+	return d - time.Duration(rand.Int64N(int64(d)/5+1))
+}
+
+// authorization is the value of the Authorization header, built once for all
+// requests. Its capacity is 1, so that nobody can append to it in place.
+func authorization(tok *oauth2.Token) ([]string, error) {
+	switch {
+	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "bearer"):
+		return nil, fmt.Errorf("authtrip: token has type %q, want Bearer", wire.Clean(tok.TokenType))
+	case tok.AccessToken == "":
+		return nil, errors.New("authtrip: token has no access token")
+	}
+	for i := range tok.AccessToken {
+		if c := tok.AccessToken[i]; c <= ' ' || c > '~' {
+			return nil, fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
+		}
+	}
+	return append(make([]string, 0, 1), "Bearer "+tok.AccessToken), nil
+}

@@ -1,0 +1,313 @@
+// Package authtrip makes OAuth 2.0 disappear from programs that call HTTP APIs:
+// wrap an http.Client once, and its requests carry an access token that is
+// renewed before it ends, replaced when a server refuses it, and sent to nobody
+// else.
+//
+//	src := &authtrip.Source{
+//		Refresher: authtrip.RefreshToken(conf), // an *oauth2.Config
+//		Initial:   token,                       // from a login
+//	}
+//	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
+//
+// A literal of [golang.org/x/oauth2.Transport] moves over unchanged, and a
+// [Source] goes wherever an [oauth2.TokenSource] is asked for.
+//
+// # Expiry
+//
+// A usable token costs a request one atomic load. One that is getting old is
+// renewed in the background while it is still served. One that has ended makes
+// requests wait, each on its own context, for one refresh that all of them share
+// and none of them can cancel.
+//
+// # Refusal
+//
+// A 401 is judged by its challenge (RFC 6750, section 3). If the token was the
+// fault, the token which that request carried is replaced, unless somebody has
+// done so already, and the request is sent once more, body and all. If there is
+// no other token, or the body cannot be sent twice, the caller gets the 401 as
+// it came.
+//
+// # Redirects
+//
+// The token goes to the origins in [Transport.Origins] and to no other; without
+// that list, to the origin of the request, and a redirect that leaves it leaves
+// the token behind for good.
+//
+// # Storage
+//
+// A [Store] keeps the token between processes, with a version, so that an older
+// token never overwrites a newer one. A new token is stored before anybody gets
+// it.
+//
+// # User info
+//
+// [UserInfoSource] says who the token speaks for: verified, cached, one request
+// however many ask.
+package authtrip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/wire"
+)
+
+// ContextTokenSource is a TokenSource that honours a request's context, and that
+// can be told which token a server refused. [Transport] uses it where its Source
+// implements it; [Source] does.
+//
+// Its methods are safe for concurrent use.
+type ContextTokenSource interface {
+	oauth2.TokenSource
+	// TokenContext returns a token, which must not be modified, or an error when
+	// ctx ends.
+	TokenContext(ctx context.Context) (*oauth2.Token, error)
+	// Invalidate says that tok was refused. A token that is already another one
+	// stays.
+	Invalidate(tok *oauth2.Token)
+}
+
+// A Transport is an [http.RoundTripper] that sends requests with an access token
+// in the Authorization header (RFC 6750, section 2.1), and answers a refused
+// token with another one, once.
+//
+// Only Source is required. A Transport is safe for concurrent use by multiple
+// goroutines, must not be copied, and its fields must not be modified after
+// first use. It holds nothing that must be closed.
+type Transport struct {
+	// Source supplies tokens; required. One that is a [ContextTokenSource] is told
+	// of refused tokens; any other is asked again and may have another one.
+	Source oauth2.TokenSource
+	// Base sends the requests. If nil, [http.DefaultTransport] does. It must not
+	// modify the values of a request's header in place.
+	Base http.RoundTripper
+	// Origins are the only places that get the token, each a scheme, a host and a
+	// port unless it is the scheme's own: "https://api.example.com". A request to
+	// any other goes out without a token. If empty, every request gets the token,
+	// but a redirected one only while every hop was of the first one's origin.
+	Origins []string
+	// AllowInsecureHTTP permits plain http to other machines. Setting this sends
+	// tokens in clear text; without it such a request is an error, unless it
+	// stays on this machine.
+	AllowInsecureHTTP bool
+	// MaxReplayBody is how large a request body without GetBody may be, in bytes,
+	// to be kept in memory for a second try; its length must be known. If 0, it
+	// is 64 KiB; negative means that no body is kept. A larger body is sent once.
+	MaxReplayBody int64
+	// OnChallenge, if set, is asked for a token of more power when a server wants
+	// one (insufficient_scope, insufficient_user_authentication, claims). The
+	// request is sent once more with the token it returns; if it returns nil or
+	// an error, the caller gets the response as it came. It is called with no
+	// lock held, and should honour the request's context.
+	OnChallenge func(*http.Request, Challenge) (*oauth2.Token, error)
+	// OnEvent, if set, is told what happens. It is called synchronously, with no
+	// lock held, from several goroutines at once.
+	OnEvent func(Event)
+
+	last    atomic.Pointer[snapshot] // of a Source that makes none itself
+	parsing sync.Once                // of Origins into the two below
+	allowed map[origin.Origin]bool
+	invalid error
+}
+
+// RoundTrip implements [http.RoundTripper]. A request that has an Authorization
+// header keeps it and is sent once.
+//
+// It blocks as Base does, and while there is no usable token. Beside Base's
+// errors it returns those of Source, and plain ones that name a field that is
+// configured wrongly.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	snap, err := t.pick(req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	if snap == nil {
+		return t.base().RoundTrip(req)
+	}
+	out := new(http.Request)
+	*out = *req
+	if out.Header = maps.Clone(req.Header); out.Header == nil {
+		out.Header = make(http.Header, 1)
+	}
+	out.Header["Authorization"] = snap.header
+	if req.Body != nil && req.GetBody == nil {
+		if err := t.keepBody(out); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := t.base().RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		resp, err = t.challenged(resp, req, out, snap)
+		if err != nil {
+			return nil, err
+		}
+	}
+	// Not out, which holds the token: a dump of the response would print it.
+	resp.Request = req
+	return resp, nil
+}
+
+// CloseIdleConnections closes those of Base, if it can.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+func (t *Transport) base() http.RoundTripper {
+	if t.Base == nil {
+		return http.DefaultTransport
+	}
+	return t.Base
+}
+
+// pick returns the token for req, nil if it goes without one.
+func (t *Transport) pick(req *http.Request) (*snapshot, error) {
+	switch {
+	case t.Source == nil:
+		return nil, errors.New("authtrip: Transport.Source is nil")
+	case req.URL == nil:
+		return nil, errors.New("authtrip: request has no URL")
+	}
+	if ok, err := t.mayHave(req); !ok || err != nil {
+		return nil, err
+	}
+	snap, err := t.snapshot(req.Context())
+	if err != nil {
+		return nil, err
+	}
+	return snap, snap.err
+}
+
+// mayHave reports whether req gets a token. Rule 34.
+func (t *Transport) mayHave(req *http.Request) (bool, error) {
+	// The caller's own stays; and where net/http took it from a redirected
+	// request, ours does not take its place.
+	for r := req; r != nil; r = previous(r) {
+		if len(r.Header["Authorization"]) > 0 {
+			return false, nil
+		}
+	}
+	if req.URL.Opaque != "" && origin.Of(req.URL).Host == "" {
+		return false, nil // it is not certain where this goes
+	}
+	if len(t.Origins) == 0 {
+		if !origin.Stayed(req) {
+			return false, nil
+		}
+	} else {
+		t.parsing.Do(t.parseOrigins)
+		if t.invalid != nil || !t.allowed[origin.Of(req.URL)] {
+			return false, t.invalid
+		}
+	}
+	if req.URL.Scheme != "https" && !t.AllowInsecureHTTP && !origin.Loopback(req.URL.Hostname()) {
+		return false, fmt.Errorf("authtrip: request to %s over %s would send the token in clear text: use https, or set Transport.AllowInsecureHTTP for a network that nobody else can read", wire.Clean(req.URL.Host), wire.Clean(req.URL.Scheme))
+	}
+	return true, nil
+}
+
+// previous returns the request that a redirect answered with req.
+func previous(req *http.Request) *http.Request {
+	if req.Response == nil {
+		return nil
+	}
+	return req.Response.Request
+}
+
+func (t *Transport) parseOrigins() {
+	t.allowed = make(map[origin.Origin]bool, len(t.Origins))
+	for i, s := range t.Origins {
+		o, err := origin.Parse(s)
+		if err != nil {
+			t.invalid = fmt.Errorf("authtrip: Transport.Origins[%d]: %w", i, err)
+		}
+		t.allowed[o] = true
+	}
+}
+
+// snapshot asks Source for the token of a request.
+func (t *Transport) snapshot(ctx context.Context) (*snapshot, error) {
+	var tok *oauth2.Token
+	var err error
+	switch src := t.Source.(type) {
+	case *Source:
+		return src.snapshot(ctx)
+	case ContextTokenSource:
+		tok, err = src.TokenContext(ctx)
+	default:
+		tok, err = src.Token()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if tok == nil {
+		return nil, errors.New("authtrip: Transport.Source returned no token and no error")
+	}
+	last := t.last.Load()
+	if last == nil || last.token.AccessToken != tok.AccessToken || last.token.TokenType != tok.TokenType {
+		last = &snapshot{token: tok}
+		last.header, last.err = authorization(tok)
+		t.last.Store(last)
+	}
+	return last, nil
+}
+
+// reject tells Source which token was refused.
+func (t *Transport) reject(snap *snapshot) {
+	switch src := t.Source.(type) {
+	case *Source:
+		src.reject(snap)
+	case ContextTokenSource:
+		src.Invalidate(snap.token)
+	}
+}
+
+// keepBody reads a body that cannot be had again into memory, if it is small
+// enough and its length is known.
+func (t *Transport) keepBody(req *http.Request) error {
+	limit := t.MaxReplayBody
+	if limit == 0 {
+		limit = 64 << 10
+	}
+	if req.Body == http.NoBody || req.ContentLength <= 0 || req.ContentLength > limit {
+		return nil
+	}
+	body := req.Body
+	// A body can be a pipe that nobody fills: closing it ends the Read.
+	stop := context.AfterFunc(req.Context(), func() { _ = body.Close() })
+	// One byte more, so that Base finds and reports a body that is too long.
+	b, err := io.ReadAll(io.LimitReader(body, req.ContentLength+1))
+	if stop() {
+		_ = body.Close()
+	}
+	if cause := context.Cause(req.Context()); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return fmt.Errorf("authtrip: reading the request body: %w", err)
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+	req.Body, err = req.GetBody()
+	return err
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
