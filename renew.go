@@ -155,10 +155,19 @@ func (r *renewal) read(ctx context.Context) error {
 	case missing && r.base != nil && r.base.version != "" && r.base.rec.spends():
 		r.base.refused.Store(true)
 		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
-	case !missing && (r.rec == nil || r.rec.spends()):
+	case !missing && r.mustKnow():
 		return err // whether it was spent meanwhile, only the Store knows
 	}
 	return nil
+}
+
+// mustKnow reports whether a refresh may spend what somebody else has spent.
+// Only the grants of a program that acts for itself cannot.
+func (r *renewal) mustKnow() bool {
+	if g, ok := r.Refresher.(*Grant); ok {
+		return g.grantType() == grantRefreshToken
+	}
+	return r.rec == nil || r.rec.spends()
 }
 
 // adopt publishes the record's token if it is another one than before and can

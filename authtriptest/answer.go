@@ -46,7 +46,8 @@ func ReadEcho(tb testing.TB, resp *http.Response) Echo {
 }
 
 // Counts says what a [Server] has seen. It is a snapshot that the caller owns.
-// A request that a [Fault] answers counts as well.
+// A request that a [Fault] answers counts as well. One whose client has given up
+// is being served until the server sees the connection end.
 type Counts struct {
 	Token       int // requests to TokenPath
 	API         int // requests to APIPath

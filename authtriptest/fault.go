@@ -75,8 +75,8 @@ type Fault struct {
 	// bytes were sent, without holding them in memory.
 	BodySize int64
 
-	// JSON replaces members of the usual answer, if that is an object. A nil
-	// value removes the member.
+	// JSON replaces members of the answer, if that is an object. A nil value
+	// removes the member.
 	JSON map[string]any
 
 	// Header replaces header fields of the answer, whichever it is. An empty

@@ -2,6 +2,7 @@ package authtriptest_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -146,6 +148,49 @@ func TestResetLooksLikeOne(t *testing.T) {
 		// Over HTTP/2 the stream is reset, not the connection.
 		if strings.HasPrefix(site.URL, "http:") && !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("error = %v, want a reset connection", err)
+		}
+	})
+}
+
+// Over HTTP/1.1 with TLS, what is reset is the connection below.
+func TestResetBelowTLS(t *testing.T) {
+	t.Parallel()
+	srv := &authtriptest.Server{}
+	site := authtriptest.StartTLS(t, srv)
+	roots := site.Client.Transport.(*http.Transport).TLSClientConfig.RootCAs
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}} // no HTTP/2
+	defer tr.CloseIdleConnections()
+	srv.Fail(authtriptest.APIPath, authtriptest.Fault{}, authtriptest.Fault{Reset: true})
+	for i := range 2 {
+		resp, err := (&http.Client{Transport: tr}).Post(site.URL+authtriptest.APIPath, "", nil)
+		switch {
+		case err == nil:
+			resp.Body.Close()
+			if i != 0 || resp.Proto != "HTTP/1.1" {
+				t.Errorf("request %d: %s over %s", i, resp.Status, resp.Proto)
+			}
+		case i != 1 || !errors.Is(err, syscall.ECONNRESET):
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+}
+
+// A request that ends in its middle must not be taken for a shorter one.
+func TestBrokenRequestIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	srv := &authtriptest.Server{}
+	bubble(t, srv, func(t *testing.T, c *http.Client) {
+		broken := errors.New("broken")
+		body := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))
+		if resp, err := c.Post(origin+authtriptest.APIPath, "", body); !errors.Is(err, broken) {
+			if err == nil {
+				resp.Body.Close()
+			}
+			t.Errorf("error = %v, want the body's", err)
+		}
+		synctest.Wait()
+		if n := srv.Counts().API; n != 0 {
+			t.Errorf("%d requests were counted, want 0", n)
 		}
 	})
 }

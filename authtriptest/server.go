@@ -58,7 +58,9 @@ const (
 // Server is an OAuth 2.0 authorization server and a protected API behind one
 // handler. It issues tokens for the grants refresh_token, client_credentials,
 // JWT bearer (RFC 7523) and token exchange (RFC 8693), and it answers as the
-// RFCs say, until [Server.Fail] tells it otherwise.
+// RFCs say, until [Server.Fail] tells it otherwise. Assertions and the subject
+// tokens of others only have to be there. The subject of a token is the user of
+// [Server.Issue] where there is one, else the client.
 //
 // The zero value is ready to use: one client, tokens of an hour, refresh tokens
 // that stay the same. The fields must not be modified after first use; the
@@ -155,7 +157,9 @@ func (s *Server) ClientCredentials(base string) *clientcredentials.Config {
 	}
 }
 
-// ServeHTTP answers the paths listed at [TokenPath], and 404 to all others.
+// ServeHTTP answers the paths listed at [TokenPath], and 404 to all others. Where
+// there is to be no answer or half of one, it panics with [http.ErrAbortHandler],
+// as net/http wants it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := endpoint(r.URL.Path)
 	f := s.nextFault(path)
