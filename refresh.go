@@ -69,8 +69,8 @@ type Source struct {
 	// case, less a random share so that replicas do not meet. Negative means not
 	// before the token has ended.
 	EarlyRefresh time.Duration
-	// RefreshTimeout ends a refresh, whoever waits for it. If 0 or less, it is 30
-	// seconds.
+	// RefreshTimeout ends a refresh, whoever waits for it; each request of it gets
+	// half of that. If 0 or less, it is 30 seconds.
 	RefreshTimeout time.Duration
 	// ReplayWindow is how long after a refresh token was first sent without an
 	// answer it may be sent again. If 0, it is 20 seconds; negative means never;

@@ -70,7 +70,7 @@ func TestAgeingTokenIsServedWhileItIsRenewed(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		r.mustGet(t)
 		wait(58 * time.Minute)
-		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 10 * time.Second})
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 5 * time.Second})
 		start := time.Now()
 		crowd(1000, func(int) {
 			if status, err := r.get(t.Context()); status != http.StatusOK {

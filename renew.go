@@ -372,7 +372,7 @@ func (r *renewal) request(ctx context.Context) (*oauth2.Token, error) {
 		old = r.rec.token()
 	}
 	r.requests++
-	ctx, cancel := context.WithTimeout(ctx, r.timeout()/maxRequests)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout()/2)
 	defer cancel()
 	tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) {
 		return r.Refresher.Refresh(ctx, old)
