@@ -75,7 +75,8 @@ type Leaser interface {
 type MemoryStore struct {
 	mu      sync.Mutex // guards the fields below
 	records map[string]memoryRecord
-	last    uint64 // the last version given out
+	last    uint64                   // the last version given out
+	leases  map[string]chan struct{} // full while the key is leased
 }
 
 type memoryRecord struct {
@@ -138,6 +139,32 @@ func (m *MemoryStore) Delete(ctx context.Context, key, version string) error {
 	return nil
 }
 
+// Lease implements [Leaser].
+func (m *MemoryStore) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
+	m.mu.Lock()
+	if m.leases == nil {
+		m.leases = make(map[string]chan struct{})
+	}
+	lease := m.leases[key]
+	if lease == nil {
+		lease = make(chan struct{}, 1)
+		m.leases[key] = lease
+	}
+	m.mu.Unlock()
+	select {
+	case lease <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	release := sync.OnceFunc(func() { <-lease })
+	timer := time.AfterFunc(ttl, release)
+	return func(context.Context) error {
+		timer.Stop()
+		release()
+		return nil
+	}, nil
+}
+
 // recordFormat is the version of the record's JSON document. A document of a
 // later format is refused, and kept.
 const recordFormat = 1
@@ -166,7 +193,9 @@ type record struct {
 type pending struct {
 	TokenHash string    `json:"refresh_token_hash"`
 	FirstSent time.Time `json:"first_sent"`
+	LastSent  time.Time `json:"last_sent"`
 	Attempts  int       `json:"attempts"`
+	Owner     string    `json:"owner"` // a random name of the Source that sent it
 }
 
 func decodeRecord(b []byte) (*record, error) {

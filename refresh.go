@@ -70,7 +70,8 @@ type Source struct {
 	// before the token has ended.
 	EarlyRefresh time.Duration
 	// RefreshTimeout ends a refresh, whoever waits for it; each request of it gets
-	// half of that. If 0 or less, it is 30 seconds.
+	// half of that. If 0 or less, it is 30 seconds. Where another process refreshes
+	// the same token, its lease is waited for before.
 	RefreshTimeout time.Duration
 	// ReplayWindow is how long after a refresh token was first sent without an
 	// answer it may be sent again. If 0, it is 20 seconds; negative means never;
@@ -90,49 +91,7 @@ type Source struct {
 	// These belong to the flight.
 	unsaved *unsaved // the token that Store did not take
 	dead    *deadToken
-}
-
-// A snapshot is one token as it was published. It never changes, but for what
-// servers said of it.
-type snapshot struct {
-	token   *oauth2.Token
-	header  []string // the Authorization header's value; shared, cap 1
-	err     error    // why there is no header
-	rec     *record
-	version string
-	login   uint64 // the same until another user may have logged in; 0: not known
-
-	born     time.Time     // with a monotonic reading: steps of the clock do no harm
-	ageing   time.Duration // from born, when to renew it
-	lifetime time.Duration // from born, when it ends
-
-	refused atomic.Bool // by a server, and to be replaced
-
-	// Of a token that replaced a refused one:
-	verdict  atomic.Int32  // what its first use came to
-	refusals int           // how many in a row were refused when they were new
-	patience time.Duration // from born, how long it is kept if it is one of them
-}
-
-const (
-	verdictUnknown int32 = iota
-	verdictAccepted
-	verdictRefused
-)
-
-func (s *snapshot) fresh() bool {
-	return s != nil && !s.refused.Load() && time.Since(s.born) < s.ageing
-}
-
-func (s *snapshot) usable() bool {
-	return s != nil && !s.refused.Load() && time.Since(s.born) < s.lifetime
-}
-
-func (s *snapshot) loginNumber() uint64 {
-	if s == nil {
-		return 1
-	}
-	return s.login
+	name    string // see owner
 }
 
 // failure is why the last refresh failed, and when the next may be tried.
@@ -206,6 +165,33 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	}
 }
 
+// Forget removes the token from the Store and from memory, as at the end of a
+// login; other processes notice at their next refresh. After it every caller gets
+// [ErrReauthRequired] until [Source.SetToken]. It does not revoke the token: that
+// is the server's to do.
+func (s *Source) Forget(ctx context.Context) error {
+	s.logins.Lock()
+	defer s.logins.Unlock()
+	for {
+		_, version, err := s.load(ctx)
+		if err == nil || version != "" {
+			err = s.store().Delete(ctx, s.key(), version)
+		}
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("authtrip: Forget: %w", err)
+		}
+		gone := s.newSnapshot(&record{}, "")
+		gone.login = s.cur.Load().loginNumber() + 1
+		gone.forgotten = true
+		s.cur.Store(gone)
+		s.failing.Store(nil)
+		return nil
+	}
+}
+
 // Close ends the Source: it blocks until a refresh in flight is done, which takes
 // RefreshTimeout at most, as a refresh that is cut short can lose a token. After
 // it a token that is still usable is served, and no other is asked for.
@@ -222,7 +208,7 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 	}
 	if snap.usable() {
 		if s.failing.Load().due() {
-			s.flights.Start(ctx, "", s.timeout(), func(ctx context.Context) (*snapshot, error) {
+			s.flights.Start(ctx, "", s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 				return s.renew(ctx, snap)
 			})
 		}
@@ -231,7 +217,7 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 	if f := s.failing.Load(); !f.due() {
 		return nil, f.err
 	}
-	got, err := s.flights.Do(ctx, "", s.timeout(), func(ctx context.Context) (*snapshot, error) {
+	got, err := s.flights.Do(ctx, "", s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 		return s.renew(ctx, snap)
 	})
 	if errors.Is(err, flight.ErrClosed) {
@@ -252,16 +238,6 @@ func (s *Source) reject(snap *snapshot) {
 	if !snap.refused.Swap(true) {
 		s.emit(Event{Kind: EventTokenRefused})
 	}
-}
-
-// judge records what the first use of a new token came to. One that was accepted
-// once is a good one, whatever happens to it later.
-func (snap *snapshot) judge(ok bool) {
-	v := verdictRefused
-	if ok {
-		v = verdictAccepted
-	}
-	snap.verdict.CompareAndSwap(verdictUnknown, v)
 }
 
 // backoff is the wait after n failures in a row: a quarter of a second,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -30,7 +29,12 @@ const (
 	// rereadInterval is how often a shared Store is asked whether somebody has
 	// logged in again.
 	rereadInterval = 5 * time.Second
+	// pollInterval is how often a Store without leases is read while another
+	// process refreshes.
+	pollInterval = 100 * time.Millisecond
 )
+
+var errElsewhere = errors.New("authtrip: another process is refreshing this token: try again")
 
 // A renewal is one flight.
 type renewal struct {
@@ -39,12 +43,6 @@ type renewal struct {
 	rec      *record   // what the Store holds, or what stands in for it; may be nil
 	version  string    // of rec; "" if the Store holds none
 	requests int
-}
-
-// unsaved is a record that came from the server and that Store did not take.
-type unsaved struct {
-	rec     *record
-	version string // which it is to replace
 }
 
 // deadToken is a refresh token that must not be sent again.
@@ -66,6 +64,10 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	start := time.Now()
 	r := renewal{Source: s, base: s.cur.Load()}
 	snap, kind, err := r.obtain(ctx)
+	// Without leases another process may be at it: its result is waited for.
+	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(ctx, pollInterval) {
+		snap, kind, err = r.obtain(ctx)
+	}
 	event := Event{Kind: kind, Duration: time.Since(start), Requests: r.requests, Err: err}
 	if err != nil {
 		event.Kind = s.failed(err, last)
@@ -112,6 +114,14 @@ func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
 	if r.Refresher == nil {
 		return nil, "", errors.New("authtrip: Source.Refresher is nil")
 	}
+	release, err := r.lease(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer release()
+	// From here on the time counts that a lease allows for.
+	ctx, cancel := context.WithTimeout(ctx, r.timeout())
+	defer cancel()
 	if u := r.unsaved; u != nil {
 		r.version = u.version
 		snap, kind, err := r.save(ctx, u.rec)
@@ -125,7 +135,7 @@ func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
 	if snap, kind := r.adopt(ctx); snap != nil {
 		return snap, kind, nil
 	}
-	if r.rec.spends() {
+	if r.rec.spends() && r.mustKnow() {
 		return r.spend(ctx)
 	}
 	tok, err := r.request(ctx)
@@ -150,6 +160,8 @@ func (r *renewal) read(ctx context.Context) error {
 		r.rec = (*record)(nil).with(r.Initial, time.Now())
 	}
 	switch {
+	case missing && r.base != nil && r.base.forgotten:
+		return &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
 	case missing && r.dead != nil:
 		return r.dead.err
 	case missing && r.base != nil && r.base.version != "" && r.base.rec.spends():
@@ -226,6 +238,9 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 	p := pending{TokenHash: hash, FirstSent: time.Now()}
 	if r.rec.Pending != nil && r.rec.Pending.TokenHash == hash {
 		p = *r.rec.Pending
+		if r.inFlightElsewhere(p) {
+			return nil, "", errElsewhere
+		}
 	}
 	var err error
 	var took time.Duration
@@ -234,6 +249,7 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 			return nil, "", r.inDoubt(err)
 		}
 		p.Attempts++
+		p.Owner, p.LastSent = r.owner(), time.Now()
 		if err := r.mark(ctx, p); err != nil {
 			return nil, "", err
 		}
@@ -251,6 +267,13 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 			return nil, "", r.inDoubt(err)
 		}
 	}
+}
+
+// inFlightElsewhere reports whether another process may be waiting for the answer
+// to this very token. With a lease it is not: the lease was its, and is ours.
+func (r *renewal) inFlightElsewhere(p pending) bool {
+	_, leases := r.store().(Leaser)
+	return !leases && p.Owner != r.owner() && time.Since(p.LastSent) < r.timeout()
 }
 
 // mayReplay reports whether a refresh token of which the fate is unknown may be
@@ -277,6 +300,11 @@ func (r *renewal) pause(ctx context.Context) bool {
 	if r.requests >= maxRequests || r.ReplayWindow < 0 {
 		return false
 	}
+	return sleep(ctx, d)
+}
+
+// sleep waits for d, less a random share, and reports whether ctx is still good.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d - time.Duration(rand.Int64N(int64(d)/5)))
 	defer timer.Stop()
 	select {
@@ -301,19 +329,6 @@ func (r *renewal) inDoubt(cause error) error {
 	return &e
 }
 
-// mark saves the record with p in it.
-func (r *renewal) mark(ctx context.Context, p pending) error {
-	marked := *r.rec
-	marked.Pending = &p
-	version, err := r.store().Save(ctx, r.key(), marked.encode(), r.version)
-	if err != nil {
-		// Not sent without the mark: a crash would go unseen.
-		return fmt.Errorf("authtrip: Store.Save before the refresh: %w", err)
-	}
-	r.version = version
-	return nil
-}
-
 // refused handles an answer that says no. Only invalid_grant speaks of the
 // refresh token itself (rules.md, section 4.2).
 func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot, EventKind, error) {
@@ -335,7 +350,7 @@ func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot,
 			err = &lost
 		}
 	}
-	r.Source.dead = &deadToken{hash: p.TokenHash, err: err}
+	r.dead = &deadToken{hash: p.TokenHash, err: err}
 	rec, version, loadErr := r.load(ctx)
 	switch {
 	case loadErr == nil && rec.RefreshToken != r.rec.RefreshToken:
@@ -350,18 +365,6 @@ func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot,
 	}
 	r.bury(ctx)
 	return nil, "", err
-}
-
-// bury takes a dead refresh token out of the Store, if it is still there. What
-// cannot be done here does no harm: the next one to try finds the token dead.
-func (r *renewal) bury(ctx context.Context) {
-	if !r.newSnapshot(r.rec, "").usable() || r.base != nil && r.base.refused.Load() {
-		_ = r.store().Delete(ctx, r.key(), r.version)
-		return
-	}
-	without := *r.rec
-	without.RefreshToken, without.Pending = "", nil
-	_, _ = r.store().Save(ctx, r.key(), without.encode(), r.version)
 }
 
 // request asks the Refresher once. Its errors are *RefreshError, or plain ones
@@ -449,144 +452,8 @@ func isAmbiguous(err error) bool {
 	return ok && (re.ambiguous || errors.Is(err, ErrInDoubt))
 }
 
-// save stores next and publishes it. A race that is lost means that what won is
-// used.
-func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-	defer cancel()
-	kind := EventTokenRefreshed
-	if r.base == nil && !next.spends() {
-		kind = EventTokenObtained
-	}
-	version, err := r.write(ctx, next)
-	switch {
-	case err == nil:
-		r.unsaved = nil
-		return r.publish(r.newSnapshot(next, version)), kind, nil
-	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
-		r.unsaved = nil
-		if r.rec == nil || errors.Is(err, ErrNotFound) {
-			return nil, "", &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store meanwhile", ErrReauthRequired)}
-		}
-		return r.publish(r.newSnapshot(r.rec, r.version)), EventTokenAdopted, nil
-	case !next.spends():
-		// It can be had again at any time: the Store is a convenience here.
-		r.emit(Event{Kind: EventTokenNotSaved, Err: err})
-		return r.publish(r.newSnapshot(next, r.version)), kind, nil
-	}
-	r.unsaved = &unsaved{next, r.version}
-	return nil, "", &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
-}
-
-// write saves next, trying again while the Store fails. After ErrConflict, rec
-// and version are what is there, which may be next: a Save that failed may have
-// been done.
-func (r *renewal) write(ctx context.Context, next *record) (string, error) {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		version, err := r.store().Save(ctx, r.key(), next.encode(), r.version)
-		if err == nil {
-			return version, nil
-		}
-		if errors.Is(err, ErrConflict) {
-			rec, version, err := r.load(ctx)
-			if err != nil {
-				return "", err
-			}
-			if rec.AccessToken == next.AccessToken && rec.RefreshToken == next.RefreshToken {
-				return version, nil
-			}
-			r.rec, r.version = rec, version
-			return "", ErrConflict
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return "", fmt.Errorf("authtrip: Store.Save: %w", err)
-		}
-	}
-}
-
-func (s *Source) store() Store {
-	if s.Store == nil {
-		return &s.private
-	}
-	return s.Store
-}
-
-func (s *Source) key() string {
-	if s.Key == "" {
-		return "default"
-	}
-	return s.Key
-}
-
-func (s *Source) load(ctx context.Context) (*record, string, error) {
-	b, version, err := s.store().Load(ctx, s.key())
-	if err != nil {
-		return nil, "", fmt.Errorf("authtrip: Store.Load: %w", err)
-	}
-	rec, err := decodeRecord(b)
-	return rec, version, err
-}
-
-func (s *snapshot) record() *record {
-	if s == nil {
-		return nil
-	}
-	return s.rec
-}
-
 func (s *Source) emit(e Event) {
 	if s.OnEvent != nil {
 		s.OnEvent(e)
 	}
-}
-
-// newSnapshot makes of a record what a request needs.
-func (s *Source) newSnapshot(rec *record, version string) *snapshot {
-	now := time.Now()
-	snap := &snapshot{token: rec.token(), rec: rec, version: version, born: now}
-	snap.header, snap.err = authorization(snap.token)
-	switch {
-	case rec.AccessToken == "":
-	case rec.Expiry.IsZero():
-		snap.ageing, snap.lifetime = math.MaxInt64, math.MaxInt64
-	default:
-		total := rec.Expiry.Sub(rec.ObtainedAt)
-		left := rec.Expiry.Sub(now)
-		// What is on its way when a token ends is refused, so it ends a little
-		// before its end.
-		snap.lifetime = left - min(total/20, 10*time.Second)
-		snap.ageing = min(left-s.early(total), snap.lifetime)
-	}
-	return snap
-}
-
-// early is how long before its end a token of this lifetime is renewed.
-func (s *Source) early(total time.Duration) time.Duration {
-	d := min(s.EarlyRefresh, total/2)
-	switch {
-	case d < 0:
-		return 0
-	case d == 0:
-		d = min(total/5, 5*time.Minute)
-	}
-	return d - time.Duration(rand.Int64N(int64(d)/5+1))
-}
-
-// authorization is the value of the Authorization header, built once for all
-// requests. Its capacity is 1, so that nobody can append to it in place.
-func authorization(tok *oauth2.Token) ([]string, error) {
-	switch {
-	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "bearer"):
-		return nil, fmt.Errorf("authtrip: token has type %q, want Bearer", wire.Clean(tok.TokenType))
-	case tok.AccessToken == "":
-		return nil, errors.New("authtrip: token has no access token")
-	}
-	for i := range tok.AccessToken {
-		if c := tok.AccessToken[i]; c <= ' ' || c > '~' {
-			return nil, fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
-		}
-	}
-	return append(make([]string, 0, 1), "Bearer "+tok.AccessToken), nil
 }

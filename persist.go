@@ -1,0 +1,154 @@
+package authtrip
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// This file is how a flight gets a token into the Store, and never loses one on
+// the way.
+
+// unsaved is a record that came from the server and that Store did not take.
+type unsaved struct {
+	rec     *record
+	version string // which it is to replace
+}
+
+// mark saves the record with p in it.
+func (r *renewal) mark(ctx context.Context, p pending) error {
+	marked := *r.rec
+	marked.Pending = &p
+	version, err := r.store().Save(ctx, r.key(), marked.encode(), r.version)
+	if err != nil {
+		// Not sent without the mark: a crash would go unseen.
+		return fmt.Errorf("authtrip: Store.Save before the refresh: %w", err)
+	}
+	r.version = version
+	return nil
+}
+
+// save stores next and publishes it. A race that is lost means that what won is
+// used.
+func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	kind := EventTokenRefreshed
+	if r.base == nil && !next.spends() {
+		kind = EventTokenObtained
+	}
+	version, err := r.write(ctx, next)
+	switch {
+	case err == nil:
+		r.unsaved = nil
+		return r.publish(r.newSnapshot(next, version)), kind, nil
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
+		r.unsaved = nil
+		if r.rec == nil || errors.Is(err, ErrNotFound) {
+			return nil, "", &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store meanwhile", ErrReauthRequired)}
+		}
+		return r.publish(r.newSnapshot(r.rec, r.version)), EventTokenAdopted, nil
+	case !next.spends():
+		// It can be had again at any time: the Store is a convenience here.
+		r.emit(Event{Kind: EventTokenNotSaved, Err: err})
+		return r.publish(r.newSnapshot(next, r.version)), kind, nil
+	}
+	r.unsaved = &unsaved{next, r.version}
+	return nil, "", &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
+}
+
+// write saves next, trying again while the Store fails. After ErrConflict, rec
+// and version are what is there, which may be next: a Save that failed may have
+// been done.
+func (r *renewal) write(ctx context.Context, next *record) (string, error) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		version, err := r.store().Save(ctx, r.key(), next.encode(), r.version)
+		if err == nil {
+			return version, nil
+		}
+		if errors.Is(err, ErrConflict) {
+			rec, version, err := r.load(ctx)
+			if err != nil {
+				return "", err
+			}
+			if rec.AccessToken == next.AccessToken && rec.RefreshToken == next.RefreshToken {
+				return version, nil
+			}
+			r.rec, r.version = rec, version
+			return "", ErrConflict
+		}
+		if !sleep(ctx, wait) {
+			return "", fmt.Errorf("authtrip: Store.Save: %w", err)
+		}
+	}
+}
+
+// bury takes a dead refresh token out of the Store, if it is still there. What
+// cannot be done here does no harm: the next one to try finds the token dead.
+func (r *renewal) bury(ctx context.Context) {
+	if !r.newSnapshot(r.rec, "").usable() || r.base != nil && r.base.refused.Load() {
+		_ = r.store().Delete(ctx, r.key(), r.version)
+		return
+	}
+	without := *r.rec
+	without.RefreshToken, without.Pending = "", nil
+	_, _ = r.store().Save(ctx, r.key(), without.encode(), r.version)
+}
+
+// lease waits until no other process refreshes this token. Where what a refresh
+// sends can be had again, two at once do no harm, and it goes without.
+func (r *renewal) lease(ctx context.Context) (release func(), err error) {
+	leaser, ok := r.Store.(Leaser)
+	if !ok || !r.mustKnow() {
+		return func() {}, nil
+	}
+	give, err := leaser.Lease(ctx, r.key(), r.leaseTTL())
+	if err != nil {
+		return nil, fmt.Errorf("authtrip: Store.Lease: %w", err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+		defer cancel()
+		_ = give(ctx) // it ends by itself too
+	}, nil
+}
+
+// leaseTTL outlives the refresh and the saving of what it brings.
+func (s *Source) leaseTTL() time.Duration { return s.timeout() + 2*saveTimeout }
+
+// flightTimeout is for waiting until another process's lease has ended, and for
+// a refresh then.
+func (s *Source) flightTimeout() time.Duration { return s.leaseTTL() + s.timeout() }
+
+func (s *Source) store() Store {
+	if s.Store == nil {
+		return &s.private
+	}
+	return s.Store
+}
+
+// owner returns a random name for this Source.
+func (s *Source) owner() string {
+	if s.name == "" {
+		s.name = rand.Text()
+	}
+	return s.name
+}
+
+func (s *Source) key() string {
+	if s.Key == "" {
+		return "default"
+	}
+	return s.Key
+}
+
+func (s *Source) load(ctx context.Context) (*record, string, error) {
+	b, version, err := s.store().Load(ctx, s.key())
+	if err != nil {
+		return nil, "", fmt.Errorf("authtrip: Store.Load: %w", err)
+	}
+	rec, err := decodeRecord(b)
+	return rec, version, err
+}

@@ -1,0 +1,253 @@
+package authtrip_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
+)
+
+// leaseless is a Store that is shared and has no leases.
+type leaseless struct{ authtrip.Store }
+
+// replicas makes n Sources of one user on one store, as so many processes would.
+func replicas(r *rig, n int, store authtrip.Store) []*authtrip.Source {
+	all := make([]*authtrip.Source, n)
+	for i := range all {
+		all[i] = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Store: store, OnEvent: r.events.add}
+	}
+	return all
+}
+
+func TestReplicasOfOneGrantMakeOneTokenRequest(t *testing.T) {
+	for name, store := range map[string]func() authtrip.Store{
+		"with leases":    func() authtrip.Store { return new(authtrip.MemoryStore) },
+		"without leases": func() authtrip.Store { return leaseless{new(authtrip.MemoryStore)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+				all := replicas(r, 8, store())
+				expire(r)
+				r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Delay: 3 * time.Second})
+				crowd(8*50, func(i int) {
+					if _, err := all[i%8].TokenContext(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+				r.wantTokenRequests(t, 1)
+				if c := r.srv.Counts(); c.Overlaps != 0 || c.Reuses != 0 || c.FamiliesRevoked != 0 {
+					t.Errorf("overlaps %d, reuses %d, families revoked %d, want none", c.Overlaps, c.Reuses, c.FamiliesRevoked)
+				}
+			})
+		})
+	}
+}
+
+func TestReplicasKeepInStepOverManyLifetimes(t *testing.T) {
+	inBubble(t, rotating(time.Minute), nil, func(t *testing.T, r *rig) {
+		all := replicas(r, 8, new(authtrip.MemoryStore))
+		const lives = 50
+		crowd(len(all), func(i int) {
+			for range lives * 60 {
+				if tok, err := all[i].TokenContext(t.Context()); err != nil || !r.srv.Valid(tok.AccessToken) {
+					t.Errorf("replica %d: %v", i, err)
+					return
+				}
+				wait(time.Second)
+			}
+		})
+		if c := r.srv.Counts(); c.Token > lives*3/2 || c.Reuses != 0 || c.FamiliesRevoked != 0 {
+			t.Errorf("token requests %d in %d lifetimes, reuses %d, families revoked %d", c.Token, lives, c.Reuses, c.FamiliesRevoked)
+		}
+	})
+}
+
+// TestCrashBetweenAnswerAndSave: a process is killed after the server has
+// answered and before the answer is stored. The next one sees the mark.
+func TestCrashBetweenAnswerAndSave(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		grace time.Duration
+		after time.Duration
+		login bool // is still there
+	}{
+		{"restarted inside the server's grace", 30 * time.Second, time.Second, true},
+		{"restarted after the window", 30 * time.Second, time.Minute, false},
+		{"server without grace", 0, time.Second, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := rotating(time.Hour)
+			srv.ReuseGrace = tt.grace
+			inBubble(t, srv, nil, func(t *testing.T, r *rig) {
+				store := &killedStore{after: 2} // Initial, the mark, and no more
+				first := replicas(r, 1, store)[0]
+				r.mustGet(t)
+				if _, err := first.Token(); err != nil {
+					t.Fatal(err)
+				}
+				expire(r)
+				_, err := first.Token()
+				wantIs(t, err, authtrip.ErrNotSaved)
+
+				wait(tt.after)
+				second := replicas(r, 1, &store.MemoryStore)[0]
+				_, err = second.Token()
+				if tt.login && err != nil {
+					t.Errorf("restarted: %v, want a token", err)
+				}
+				if !tt.login {
+					wantIs(t, err, authtrip.ErrReauthRequired)
+				}
+			})
+		})
+	}
+}
+
+// killedStore takes a number of saves, and none after it.
+type killedStore struct {
+	authtrip.MemoryStore
+	after int
+}
+
+func (s *killedStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	if s.after == 0 {
+		return "", errStoreDown
+	}
+	s.after--
+	return s.MemoryStore.Save(ctx, key, value, version)
+}
+
+// TestLosersInvalidGrantKeepsTheWinnersToken is pain 7: the answer to a spent
+// token must not remove what replaced it.
+func TestLosersInvalidGrantKeepsTheWinnersToken(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		all := replicas(r, 2, store)
+		if _, err := all[0].Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 5 * time.Second, Error: "invalid_grant"})
+		got := make(chan error)
+		go func() {
+			tok, err := all[0].Token()
+			if err == nil && !r.srv.Valid(tok.AccessToken) {
+				t.Error("the loser returned a token that is not valid")
+			}
+			got <- err
+		}()
+		synctest.Wait()
+		login := r.srv.Issue("alice")
+		if err := all[1].SetToken(t.Context(), login); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-got; err != nil {
+			t.Errorf("the loser failed: %v", err)
+		}
+		value, _, err := store.Load(t.Context(), "default")
+		if err != nil || !strings.Contains(string(value), login.RefreshToken) {
+			t.Errorf("the winner's token is gone: %v", err)
+		}
+	})
+}
+
+func TestForgottenTokenIsGoneEverywhere(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all := replicas(r, 2, new(authtrip.MemoryStore))
+		for _, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := all[0].Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := all[0].Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		expire(r)
+		_, err = all[1].Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		r.wantTokenRequests(t, 0)
+
+		if err := all[0].SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		wait(10 * time.Second)
+		for i, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Errorf("replica %d after another login: %v", i, err)
+			}
+		}
+	})
+}
+
+func TestValidTokenCostsNoStoreOperation(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := &countingStore{Store: new(authtrip.MemoryStore)}
+		r.src.Store = store
+		r.mustGet(t)
+		before := store.ops
+		for range 1000 {
+			r.mustGet(t)
+		}
+		if store.ops != before {
+			t.Errorf("1000 requests made %d store operations, want none", store.ops-before)
+		}
+		expire(r)
+		before = store.ops
+		r.mustGet(t)
+		if got := store.ops - before; got != 3 {
+			t.Errorf("a refresh made %d store operations, want 3: load, mark, save", got)
+		}
+	})
+}
+
+type countingStore struct {
+	authtrip.Store
+	ops int
+}
+
+func (s *countingStore) Load(ctx context.Context, key string) ([]byte, string, error) {
+	s.ops++
+	return s.Store.Load(ctx, key)
+}
+
+func (s *countingStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	s.ops++
+	return s.Store.Save(ctx, key, value, version)
+}
+
+func TestCorruptRecordIsAnErrorAndStays(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		for _, doc := range []string{`{"format":1,`, `{"format":99}`} {
+			store := new(authtrip.MemoryStore)
+			if _, err := store.Save(t.Context(), "default", []byte(doc), ""); err != nil {
+				t.Fatal(err)
+			}
+			src := replicas(r, 1, store)[0]
+			_, err := src.Token()
+			wantSafe(t, err)
+			if value, _, err := store.Load(t.Context(), "default"); err != nil || string(value) != doc {
+				t.Errorf("record %q is now %q, %v", doc, value, err)
+			}
+		}
+	})
+}
+
+func TestAnotherUsersIDTokenRefusesTheRefresh(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{JSON: map[string]any{"id_token": r.srv.Sign(map[string]any{"iss": "https://issuer.example", "sub": "mallory", "aud": "client"})}})
+		_, err := r.src.Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		wantSafe(t, err, "mallory", "alice")
+		if status, err := r.get(t.Context()); err == nil {
+			t.Errorf("GET = %d with another user's token", status)
+		}
+	})
+}
+
