@@ -42,10 +42,10 @@ func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind,
 	version, err := r.write(ctx, next)
 	switch {
 	case err == nil:
-		r.unsaved = nil
+		r.hold(nil)
 		return r.publish(r.newSnapshot(next, version)), kind, nil
 	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
-		r.unsaved = nil
+		r.hold(nil)
 		if r.rec == nil || errors.Is(err, ErrNotFound) {
 			return nil, "", &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store meanwhile", ErrReauthRequired)}
 		}
@@ -55,8 +55,14 @@ func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind,
 		r.emit(Event{Kind: EventTokenNotSaved, Err: err})
 		return r.publish(r.newSnapshot(next, r.version)), kind, nil
 	}
-	r.unsaved = &unsaved{next, r.version}
+	r.hold(&unsaved{next, r.version})
 	return nil, "", &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
+}
+
+// hold keeps a record that is nowhere else.
+func (r *renewal) hold(u *unsaved) {
+	r.unsaved = u
+	r.pinned.Store(u != nil)
 }
 
 // write saves next, trying again while the Store fails. After ErrConflict, rec

@@ -88,6 +88,8 @@ type Source struct {
 	private MemoryStore // where Store is nil
 	logins  sync.Mutex  // one SetToken at a time, or an older one could be published last
 
+	pinned atomic.Bool // there is something unsaved: not to be dropped
+
 	// These belong to the flight.
 	unsaved *unsaved // the token that Store did not take
 	dead    *deadToken

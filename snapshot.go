@@ -17,6 +17,7 @@ import (
 // A snapshot is one token as it was published. It never changes, but for what
 // servers said of it.
 type snapshot struct {
+	source    *Source // whose it is; nil if a Transport made it of a foreign token
 	token     *oauth2.Token
 	header    []string // the Authorization header's value; shared, cap 1
 	err       error    // why there is no header
@@ -78,7 +79,7 @@ func (snap *snapshot) judge(ok bool) {
 // newSnapshot makes of a record what a request needs.
 func (s *Source) newSnapshot(rec *record, version string) *snapshot {
 	now := time.Now()
-	snap := &snapshot{token: rec.token(), rec: rec, version: version, born: now}
+	snap := &snapshot{source: s, token: rec.token(), rec: rec, version: version, born: now}
 	snap.header, snap.err = authorization(snap.token)
 	switch {
 	case rec.AccessToken == "":

@@ -250,4 +250,3 @@ func TestAnotherUsersIDTokenRefusesTheRefresh(t *testing.T) {
 		}
 	})
 }
-

@@ -247,6 +247,8 @@ func (t *Transport) snapshot(ctx context.Context) (*snapshot, error) {
 	switch src := t.Source.(type) {
 	case *Source:
 		return src.snapshot(ctx)
+	case *Sources:
+		return src.snapshot(ctx)
 	case ContextTokenSource:
 		tok, err = src.TokenContext(ctx)
 	default:
@@ -269,10 +271,9 @@ func (t *Transport) snapshot(ctx context.Context) (*snapshot, error) {
 
 // reject tells Source which token was refused.
 func (t *Transport) reject(snap *snapshot) {
-	switch src := t.Source.(type) {
-	case *Source:
-		src.reject(snap)
-	case ContextTokenSource:
+	if snap.source != nil {
+		snap.source.reject(snap)
+	} else if src, ok := t.Source.(ContextTokenSource); ok {
 		src.Invalidate(snap.token)
 	}
 }

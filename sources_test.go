@@ -1,0 +1,221 @@
+package authtrip_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
+)
+
+// many makes a client for many users; New logs each of them in.
+func many(r *rig, store authtrip.Store) (*authtrip.Sources, *atomic.Int32) {
+	made := new(atomic.Int32)
+	all := &authtrip.Sources{New: func(subject string) (*authtrip.Source, error) {
+		made.Add(1)
+		return &authtrip.Source{Refresher: r.src.Refresher, Initial: r.srv.Issue(subject), Store: store, Key: subject}, nil
+	}}
+	r.transport.Source = all
+	return all, made
+}
+
+func TestEachRequestCarriesItsSubjectsToken(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		defer func() { _ = all.Close() }()
+		tokens := new(sync.Map)
+		crowd(200, func(i int) {
+			subject := fmt.Sprint("user", i%20)
+			ctx := authtrip.WithSubject(t.Context(), subject)
+			if status, err := r.get(ctx); status != http.StatusOK {
+				t.Errorf("%s: %d, %v", subject, status, err)
+			}
+			tok, err := all.TokenContext(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if other, loaded := tokens.LoadOrStore(tok.AccessToken, subject); loaded && other != subject {
+				t.Errorf("%s and %s got the same token", other, subject)
+			}
+		})
+		r.srv.RevokeAll()
+		crowd(200, func(i int) {
+			if status, err := r.get(authtrip.WithSubject(t.Context(), fmt.Sprint("user", i%20))); status != http.StatusOK {
+				t.Errorf("user %d after the revocation: %d, %v", i%20, status, err)
+			}
+		})
+		r.wantTokenRequests(t, 20)
+	})
+}
+
+func TestRequestWithoutSubjectIsAnError(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		many(r, new(authtrip.MemoryStore))
+		if _, err := r.get(t.Context()); err == nil || !strings.Contains(err.Error(), "WithSubject") {
+			t.Errorf("error = %v, want one that says what to do", err)
+		}
+		r.transport.Source = &authtrip.Sources{}
+		if _, err := r.get(authtrip.WithSubject(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Sources.New is nil") {
+			t.Errorf("error = %v, want one that names Sources.New", err)
+		}
+		r.transport.Source = &authtrip.Sources{New: func(string) (*authtrip.Source, error) { return &authtrip.Source{}, nil }}
+		if _, err := r.get(authtrip.WithSubject(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Store") {
+			t.Errorf("error = %v, want one that asks for a Store", err)
+		}
+	})
+}
+
+func TestSlowUserDelaysNoOther(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		many(r, new(authtrip.MemoryStore))
+		slow := authtrip.WithSubject(t.Context(), "slow")
+		if _, err := r.get(slow); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 10 * time.Second})
+		done := make(chan error)
+		go func() {
+			_, err := r.get(slow)
+			done <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		crowd(100, func(i int) {
+			if _, err := r.get(authtrip.WithSubject(t.Context(), fmt.Sprint("fast", i))); err != nil {
+				t.Error(err)
+			}
+		})
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("others waited %v", waited)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestIdleSourcesAreDroppedAndComeBackFromTheStore(t *testing.T) {
+	inBubble(t, rotating(24*time.Hour), nil, func(t *testing.T, r *rig) {
+		all, made := many(r, new(authtrip.MemoryStore))
+		idle := authtrip.WithSubject(t.Context(), "idle")
+		busy := authtrip.WithSubject(t.Context(), "busy")
+		before, err := all.TokenContext(idle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			if _, err := all.TokenContext(busy); err != nil {
+				t.Fatal(err)
+			}
+			wait(time.Minute)
+		}
+		if got := made.Load(); got != 2 {
+			t.Errorf("sources made = %d, want 2: the busy one stays", got)
+		}
+		after, err := all.TokenContext(idle)
+		if err != nil || made.Load() != 3 {
+			t.Fatalf("sources made = %d (%v), want 3: the idle one was dropped", made.Load(), err)
+		}
+		if before.AccessToken != after.AccessToken {
+			t.Error("the idle subject's token was not found in the store again")
+		}
+		r.wantTokenRequests(t, 0)
+	})
+}
+
+func TestSourcesStayUnderTheirCap(t *testing.T) {
+	const limit, subjects = 1000, 20_000
+	var live atomic.Int64
+	store := new(authtrip.MemoryStore)
+	all := &authtrip.Sources{MaxSources: limit, New: func(subject string) (*authtrip.Source, error) {
+		src := &authtrip.Source{Refresher: authtrip.FromTokenSource(new(authtriptest.Source)), Store: store, Key: subject}
+		live.Add(1)
+		runtime.AddCleanup(src, func(*atomic.Int64) { live.Add(-1) }, &live)
+		return src, nil
+	}}
+	crowd(8, func(g int) {
+		for i := range subjects / 8 {
+			if _, err := all.TokenContext(authtrip.WithSubject(t.Context(), fmt.Sprint(g, "/", i))); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for deadline := time.Now().Add(20 * time.Second); live.Load() > limit; {
+		runtime.GC()
+		if time.Now().After(deadline) {
+			t.Fatalf("sources in memory = %d, want at most %d", live.Load(), limit)
+		}
+	}
+	runtime.KeepAlive(all)
+}
+
+func TestSourceWithAnUnsavedTokenIsNotDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(slowStore)
+		r := newRig(t, rotating(time.Hour), nil)
+		all, made := many(r, store)
+		ctx := authtrip.WithSubject(t.Context(), "alice")
+		if _, err := all.TokenContext(ctx); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { store.down.Store(true) })})
+		_, err := all.TokenContext(ctx)
+		wantIs(t, err, authtrip.ErrNotSaved)
+		before := made.Load()
+		wait(time.Hour)
+		store.down.Store(false)
+		if _, err := all.TokenContext(ctx); err != nil {
+			t.Errorf("the rotated token is lost: %v", err)
+		}
+		if got := made.Load(); got != before {
+			t.Errorf("sources made = %d, want %d: the one with the token stays", got, before)
+		}
+		r.wantTokenRequests(t, 2)
+	})
+}
+
+func TestClosedSourcesLeaveNothingBehind(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		ctx := authtrip.WithSubject(t.Context(), "alice")
+		if _, err := r.get(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := all.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := all.TokenContext(ctx)
+		wantIs(t, err, authtrip.ErrClosed)
+	})
+}
+
+func TestSubjectFunctionChooses(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		refused := errors.New("no session")
+		all.Subject = func(ctx context.Context) (string, error) {
+			if ctx.Value("session") == nil {
+				return "", refused
+			}
+			return "alice", nil
+		}
+		_, err := r.get(t.Context())
+		wantIs(t, err, refused)
+		if _, err := r.get(context.WithValue(t.Context(), "session", 1)); err != nil { //nolint:revive,staticcheck // a key of this test alone
+			t.Error(err)
+		}
+	})
+}
