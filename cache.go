@@ -254,6 +254,9 @@ func (r *record) token() *oauth2.Token {
 		RefreshToken: r.RefreshToken,
 		Expiry:       r.Expiry,
 	}
+	if r.Scope == "" && r.IDToken == "" {
+		return tok
+	}
 	members := make(map[string]any, 2)
 	if r.Scope != "" {
 		members["scope"] = r.Scope

@@ -84,9 +84,11 @@ type Source struct {
 
 	cur     atomic.Pointer[snapshot]
 	failing atomic.Pointer[failure]
-	flights flight.Group[*snapshot]
-	private MemoryStore // where Store is nil
-	logins  sync.Mutex  // one SetToken at a time, or an older one could be published last
+	own     flight.Group[*snapshot]
+	shared  *flight.Group[*snapshot] // of Sources, in place of own: less memory for each
+	subject string                   // in shared
+	private MemoryStore              // where Store is nil
+	logins  sync.Mutex               // one SetToken at a time, or an older one could be published last
 
 	pinned atomic.Bool // there is something unsaved: not to be dropped
 
@@ -197,9 +199,20 @@ func (s *Source) Forget(ctx context.Context) error {
 // Close ends the Source: it blocks until a refresh in flight is done, which takes
 // RefreshTimeout at most, as a refresh that is cut short can lose a token. After
 // it a token that is still usable is served, and no other is asked for.
+//
+// A Source that is one of [Sources] ends with them, and not by this.
 func (s *Source) Close() error {
-	s.flights.Close()
+	if s.shared == nil {
+		s.own.Close()
+	}
 	return nil
+}
+
+func (s *Source) flights() *flight.Group[*snapshot] {
+	if s.shared != nil {
+		return s.shared
+	}
+	return &s.own
 }
 
 // snapshot is the way of every request.
@@ -210,7 +223,7 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 	}
 	if snap.usable() {
 		if s.failing.Load().due() {
-			s.flights.Start(ctx, "", s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
+			s.flights().Start(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 				return s.renew(ctx, snap)
 			})
 		}
@@ -219,7 +232,7 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 	if f := s.failing.Load(); !f.due() {
 		return nil, f.err
 	}
-	got, err := s.flights.Do(ctx, "", s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
+	got, err := s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 		return s.renew(ctx, snap)
 	})
 	if errors.Is(err, flight.ErrClosed) {

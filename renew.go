@@ -155,7 +155,7 @@ func (r *renewal) read(ctx context.Context) error {
 	}
 	missing := errors.Is(err, ErrNotFound)
 	if r.base != nil && !missing {
-		r.rec, r.version = r.base.rec, r.base.version
+		r.rec, r.version = r.base.record(), r.base.version
 	} else if r.Initial != nil {
 		r.rec = (*record)(nil).with(r.Initial, time.Now())
 	}
@@ -164,7 +164,7 @@ func (r *renewal) read(ctx context.Context) error {
 		return &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
 	case missing && r.dead != nil:
 		return r.dead.err
-	case missing && r.base != nil && r.base.version != "" && r.base.rec.spends():
+	case missing && r.base != nil && r.base.version != "" && r.base.token.RefreshToken != "":
 		r.base.refused.Store(true)
 		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
 	case !missing && r.mustKnow():

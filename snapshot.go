@@ -21,7 +21,6 @@ type snapshot struct {
 	token     *oauth2.Token
 	header    []string // the Authorization header's value; shared, cap 1
 	err       error    // why there is no header
-	rec       *record
 	version   string
 	forgotten bool   // stands for no token: nothing but a login helps
 	login     uint64 // the same until another user may have logged in; 0: not known
@@ -59,11 +58,12 @@ func (s *snapshot) loginNumber() uint64 {
 	return s.login
 }
 
+// record returns what of the Store's record is in memory.
 func (s *snapshot) record() *record {
 	if s == nil {
 		return nil
 	}
-	return s.rec
+	return (*record)(nil).with(s.token, s.born)
 }
 
 // judge records what the first use of a new token came to. One that was accepted
@@ -79,8 +79,11 @@ func (snap *snapshot) judge(ok bool) {
 // newSnapshot makes of a record what a request needs.
 func (s *Source) newSnapshot(rec *record, version string) *snapshot {
 	now := time.Now()
-	snap := &snapshot{source: s, token: rec.token(), rec: rec, version: version, born: now}
-	snap.header, snap.err = authorization(snap.token)
+	snap := &snapshot{source: s, token: rec.token(), version: version, born: now}
+	if snap.header, snap.err = authorization(snap.token); snap.err == nil {
+		// The token is the header's tail: among many users, half the memory.
+		snap.token.AccessToken = snap.header[0][len(bearer):]
+	}
 	switch {
 	case rec.AccessToken == "":
 	case rec.Expiry.IsZero():
@@ -108,6 +111,8 @@ func (s *Source) early(total time.Duration) time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/5+1))
 }
 
+const bearer = "Bearer "
+
 // authorization is the value of the Authorization header, built once for all
 // requests. Its capacity is 1, so that nobody can append to it in place.
 func authorization(tok *oauth2.Token) ([]string, error) {
@@ -122,5 +127,5 @@ func authorization(tok *oauth2.Token) ([]string, error) {
 			return nil, fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
 		}
 	}
-	return append(make([]string, 0, 1), "Bearer "+tok.AccessToken), nil
+	return append(make([]string, 0, 1), bearer+tok.AccessToken), nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/flight"
 )
 
 // Sources are the living tokens of many subjects behind one [Transport]: each
@@ -27,9 +29,10 @@ import (
 // Only New is required. Sources is safe for concurrent use, must not be copied,
 // and its fields must not be modified after first use. [Sources.Close] ends it.
 type Sources struct {
-	// New makes the Source of a subject; required. Its Store must outlive it, and
-	// its Key must be the subject's own. It is called with no lock held, and may
-	// be called twice for one subject, of which one result is used.
+	// New makes the Source of a subject; required. It returns a new one each time,
+	// whose Store outlives it and whose Key is the subject's own. It is called with
+	// no lock held, and may be called twice for one subject, of which one result is
+	// used.
 	New func(subject string) (*Source, error)
 	// Subject says whose token a request with this context carries. If nil, it is
 	// the one of [WithSubject].
@@ -47,6 +50,8 @@ type Sources struct {
 	young, old map[string]*Source
 	timer      *time.Timer // makes young old; nil while there is nothing
 	closed     bool
+
+	flights flight.Group[*snapshot] // of all, by subject
 }
 
 type subjectKey struct{}
@@ -88,15 +93,13 @@ func (s *Sources) Token() (*oauth2.Token, error) { return s.TokenContext(context
 func (s *Sources) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	all := []map[string]*Source{s.young, s.old}
 	s.young, s.old = nil, nil
-	s.disarm()
-	s.mu.Unlock()
-	for _, generation := range all {
-		for _, src := range generation {
-			_ = src.Close()
-		}
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
 	}
+	s.mu.Unlock()
+	s.flights.Close()
 	return nil
 }
 
@@ -143,6 +146,7 @@ func (s *Sources) admit(subject string) (*Source, error) {
 			return nil, errors.New("authtrip: Sources.New must return a Source that has a Store: it is dropped when it is idle")
 		}
 		src = made
+		src.shared, src.subject = &s.flights, subject
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,11 +213,4 @@ func (s *Sources) arm() {
 			s.arm()
 		}
 	})
-}
-
-func (s *Sources) disarm() {
-	if s.timer != nil {
-		s.timer.Stop()
-		s.timer = nil
-	}
 }

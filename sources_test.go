@@ -219,3 +219,51 @@ func TestSubjectFunctionChooses(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkSources reports what a subject costs in memory beyond the bytes of its
+// tokens, and what a request costs among so many.
+func BenchmarkSources(b *testing.B) {
+	for _, subjects := range []int{1, 10_000, 100_000} {
+		b.Run(fmt.Sprint(subjects), func(b *testing.B) {
+			access, refresh := strings.Repeat("a", 900), strings.Repeat("r", 100)
+			doc := fmt.Appendf(nil, `{"format":1,"access_token":%q,"token_type":"Bearer","refresh_token":%q,"obtained_at":%q,"expiry":%q}`,
+				access, refresh, time.Now().Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
+			all := &authtrip.Sources{MaxSources: 2 * subjects, New: func(subject string) (*authtrip.Source, error) {
+				return &authtrip.Source{Refresher: new(authtrip.Grant), Store: oneRecord(doc), Key: subject}, nil
+			}}
+			contexts := make([]context.Context, subjects)
+			for i := range contexts {
+				contexts[i] = authtrip.WithSubject(b.Context(), fmt.Sprint("user", i))
+			}
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			for _, ctx := range contexts {
+				if _, err := all.TokenContext(ctx); err != nil {
+					b.Fatal(err)
+				}
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			each := float64(after.HeapAlloc-before.HeapAlloc)/float64(subjects) - float64(len(access)+len(refresh))
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := all.TokenContext(contexts[i%subjects]); err != nil {
+					b.Fatal(err)
+				}
+				i += 7919
+			}
+			b.ReportMetric(each, "B/subject")
+		})
+	}
+}
+
+// oneRecord is a Store in which every key holds the same.
+type oneRecord []byte
+
+func (r oneRecord) Load(context.Context, string) ([]byte, string, error) { return r, "1", nil }
+func (r oneRecord) Save(context.Context, string, []byte, string) (string, error) {
+	return "", authtrip.ErrConflict
+}
+func (r oneRecord) Delete(context.Context, string, string) error { return authtrip.ErrConflict }
