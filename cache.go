@@ -4,15 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/patrickmn/go-cache"
-	"golang.org/x/oauth2"
 )
 
 var (
@@ -163,113 +160,6 @@ func (m *MemoryStore) Lease(ctx context.Context, key string, ttl time.Duration) 
 		release()
 		return nil
 	}, nil
-}
-
-// recordFormat is the version of the record's JSON document. A document of a
-// later format is refused, and kept.
-const recordFormat = 1
-
-// record is what a [Source] keeps in a [Store]: a JSON document of which the
-// member names are those of the token response (RFC 6749, section 5.1), with
-// times in RFC 3339.
-type record struct {
-	Format       int       `json:"format"`
-	AccessToken  string    `json:"access_token"`
-	TokenType    string    `json:"token_type,omitempty"`
-	RefreshToken string    `json:"refresh_token,omitempty"`
-	Scope        string    `json:"scope,omitempty"`
-	IDToken      string    `json:"id_token,omitempty"`
-	ObtainedAt   time.Time `json:"obtained_at"`
-	Expiry       time.Time `json:"expiry,omitzero"` // zero: unknown
-	// Reusable is set once a refresh has left the refresh token as it was: it
-	// is no one-time token, and spending it again does no harm.
-	Reusable bool `json:"reusable,omitempty"`
-	// Pending is there while a refresh has been sent and its answer is not
-	// saved; a record that is found with it was left so by a crash.
-	Pending *pending `json:"pending,omitempty"`
-}
-
-// pending says that a refresh token may have been spent.
-type pending struct {
-	TokenHash string    `json:"refresh_token_hash"`
-	FirstSent time.Time `json:"first_sent"`
-	LastSent  time.Time `json:"last_sent"`
-	Attempts  int       `json:"attempts"`
-	Owner     string    `json:"owner"` // a random name of the Source that sent it
-}
-
-func decodeRecord(b []byte) (*record, error) {
-	r := new(record)
-	if err := json.Unmarshal(b, r); err != nil {
-		return nil, errors.New("authtrip: record in Store is not the JSON document of a token: repair or delete it")
-	}
-	if r.Format != recordFormat {
-		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
-	}
-	return r, nil
-}
-
-func (r *record) encode() []byte {
-	r.Format = recordFormat
-	b, _ := json.Marshal(r) // strings, times, numbers: cannot fail
-	return b
-}
-
-// spends reports whether a refresh spends something that cannot be had again.
-func (r *record) spends() bool { return r != nil && r.RefreshToken != "" }
-
-// with returns the record that follows r when tok came, keeping of r what the
-// response did not repeat (RFC 6749, sections 5.1 and 6). Rules 25, 26, 27.
-func (r *record) with(tok *oauth2.Token, now time.Time) *record {
-	next := &record{
-		AccessToken:  tok.AccessToken,
-		TokenType:    tok.TokenType,
-		RefreshToken: tok.RefreshToken,
-		Scope:        extra(tok, "scope"),
-		IDToken:      extra(tok, "id_token"),
-		ObtainedAt:   now,
-		Expiry:       tok.Expiry,
-	}
-	if r == nil {
-		return next
-	}
-	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
-		next.RefreshToken = r.RefreshToken
-		next.Reusable = r.RefreshToken != ""
-	}
-	if next.Scope == "" {
-		next.Scope = r.Scope
-	}
-	if next.IDToken == "" {
-		next.IDToken = r.IDToken
-	}
-	return next
-}
-
-// token returns the record as a token, its scope and ID token in Extra.
-func (r *record) token() *oauth2.Token {
-	tok := &oauth2.Token{
-		AccessToken:  r.AccessToken,
-		TokenType:    r.TokenType,
-		RefreshToken: r.RefreshToken,
-		Expiry:       r.Expiry,
-	}
-	if r.Scope == "" && r.IDToken == "" {
-		return tok
-	}
-	members := make(map[string]any, 2)
-	if r.Scope != "" {
-		members["scope"] = r.Scope
-	}
-	if r.IDToken != "" {
-		members["id_token"] = r.IDToken
-	}
-	return tok.WithExtra(members)
-}
-
-func extra(tok *oauth2.Token, name string) string {
-	s, _ := tok.Extra(name).(string)
-	return s
 }
 
 // hashed makes a key of parts, of which nothing can be read back: a cache or a

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -85,4 +86,40 @@ func (e *RefreshError) As(target any) bool {
 		},
 	}
 	return true
+}
+
+// explain makes a Refresher's error one of ours.
+func (r *renewal) explain(err error) error {
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		return re
+	}
+	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		return explainRetrieve(re)
+	}
+	if _, own := r.Refresher.(*Grant); own && !isPanic(err) {
+		return err // names a field
+	}
+	return &RefreshError{Err: err, ambiguous: true}
+}
+
+// explainRetrieve keeps of x/oauth2's error what is safe to print.
+func explainRetrieve(re *oauth2.RetrieveError) *RefreshError {
+	e := &RefreshError{Code: wire.Code(re.ErrorCode), Description: wire.Clean(re.ErrorDescription), ambiguous: true}
+	if re.Response != nil {
+		e.StatusCode = re.Response.StatusCode
+		e.RetryAfter = wire.RetryAfter(re.Response.Header, time.Now())
+	}
+	e.ambiguous = e.StatusCode >= 500 || e.Code == "" && e.StatusCode < 300
+	e.Err = refusal(e.Code, "of the TokenSource")
+	return e
+}
+
+func isPanic(err error) bool {
+	_, ok := errors.AsType[*flight.PanicError](err)
+	return ok
+}
+
+func isAmbiguous(err error) bool {
+	re, ok := errors.AsType[*RefreshError](err)
+	return ok && (re.ambiguous || errors.Is(err, ErrInDoubt))
 }

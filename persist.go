@@ -21,7 +21,7 @@ type unsaved struct {
 func (r *renewal) mark(ctx context.Context, p pending) error {
 	marked := *r.rec
 	marked.Pending = &p
-	version, err := r.store().Save(ctx, r.key(), marked.encode(), r.version)
+	version, err := r.store().Save(ctx, r.key(), marked.encode(r.Variant), r.version)
 	if err != nil {
 		// Not sent without the mark: a crash would go unseen.
 		return fmt.Errorf("authtrip: Store.Save before the refresh: %w", err)
@@ -70,7 +70,7 @@ func (r *renewal) hold(u *unsaved) {
 // been done.
 func (r *renewal) write(ctx context.Context, next *record) (string, error) {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		version, err := r.store().Save(ctx, r.key(), next.encode(), r.version)
+		version, err := r.store().Save(ctx, r.key(), next.encode(r.Variant), r.version)
 		if err == nil {
 			return version, nil
 		}
@@ -94,13 +94,14 @@ func (r *renewal) write(ctx context.Context, next *record) (string, error) {
 // bury takes a dead refresh token out of the Store, if it is still there. What
 // cannot be done here does no harm: the next one to try finds the token dead.
 func (r *renewal) bury(ctx context.Context) {
-	if !r.newSnapshot(r.rec, "").usable() || r.base != nil && r.base.refused.Load() {
+	usable := r.newSnapshot(r.rec, "").usable() && (r.base == nil || !r.base.refused.Load())
+	if !usable && len(r.rec.Variants) == 0 {
 		_ = r.store().Delete(ctx, r.key(), r.version)
 		return
 	}
 	without := *r.rec
 	without.RefreshToken, without.Pending = "", nil
-	_, _ = r.store().Save(ctx, r.key(), without.encode(), r.version)
+	_, _ = r.store().Save(ctx, r.key(), without.encode(r.Variant), r.version)
 }
 
 // lease waits until no other process refreshes this token. Where what a refresh
@@ -155,6 +156,6 @@ func (s *Source) load(ctx context.Context) (*record, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("authtrip: Store.Load: %w", err)
 	}
-	rec, err := decodeRecord(b)
+	rec, err := decodeRecord(b, s.Variant)
 	return rec, version, err
 }

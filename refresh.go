@@ -64,6 +64,11 @@ type Source struct {
 	Store Store
 	// Key is the record's key in Store. If "", it is "default".
 	Key string
+	// Variant tells access tokens apart where one refresh token gives several, for
+	// other resources or scopes (RFC 8707): Sources with the same Store and Key
+	// share the refresh token, and those with the same Variant the access token
+	// too. It is a name; what to ask for is the Refresher's.
+	Variant string
 	// EarlyRefresh is how long before its end a token is renewed. If 0, a fifth
 	// of its lifetime, and at most five minutes; at most half a lifetime in any
 	// case, less a random share so that replicas do not meet. Negative means not
@@ -90,7 +95,8 @@ type Source struct {
 	private MemoryStore              // where Store is nil
 	logins  sync.Mutex               // one SetToken at a time, or an older one could be published last
 
-	pinned atomic.Bool // there is something unsaved: not to be dropped
+	renewing atomic.Bool // there is a flight: no need to ask for one
+	pinned   atomic.Bool // there is something unsaved: not to be dropped
 
 	// These belong to the flight.
 	unsaved *unsaved // the token that Store did not take
@@ -153,7 +159,7 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		version, err = s.store().Save(ctx, s.key(), rec.encode(), version)
+		version, err = s.store().Save(ctx, s.key(), rec.encode(s.Variant), version)
 		if errors.Is(err, ErrConflict) {
 			continue // a refresh was faster; the new login still wins
 		}
@@ -222,7 +228,7 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 		return snap, nil
 	}
 	if snap.usable() {
-		if s.failing.Load().due() {
+		if !s.renewing.Load() && s.failing.Load().due() {
 			s.flights().Start(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 				return s.renew(ctx, snap)
 			})

@@ -53,6 +53,8 @@ type deadToken struct {
 
 // renew returns a token other than seen, the one that the caller found wanting.
 func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
+	s.renewing.Store(true)
+	defer s.renewing.Store(false)
 	// The caller may have looked just before the last flight landed.
 	if cur := s.cur.Load(); cur != seen && cur.usable() {
 		return cur, nil
@@ -67,6 +69,9 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	// Without leases another process may be at it: its result is waited for.
 	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(ctx, pollInterval) {
 		snap, kind, err = r.obtain(ctx)
+	}
+	if err == nil && snap.forgotten {
+		err = &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
 	}
 	event := Event{Kind: kind, Duration: time.Since(start), Requests: r.requests, Err: err}
 	if err != nil {
@@ -158,6 +163,7 @@ func (r *renewal) read(ctx context.Context) error {
 		r.rec, r.version = r.base.record(), r.base.version
 	} else if r.Initial != nil {
 		r.rec = (*record)(nil).with(r.Initial, time.Now())
+		r.rec.exchange("", r.Variant)
 	}
 	switch {
 	case missing && r.base != nil && r.base.forgotten:
@@ -195,7 +201,7 @@ func (r *renewal) adopt(ctx context.Context) (*snapshot, EventKind) {
 	if r.version == "" {
 		// Initial, which is stored before it is used. If that fails it is used
 		// all the same: it is at hand, and a refresh will store its successor.
-		version, err := r.store().Save(ctx, r.key(), r.rec.encode(), "")
+		version, err := r.store().Save(ctx, r.key(), r.rec.encode(r.Variant), "")
 		if errors.Is(err, ErrConflict) && r.read(ctx) == nil && r.version != "" {
 			return r.adopt(ctx)
 		}
@@ -335,7 +341,7 @@ func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot,
 	if !errors.Is(err, ErrReauthRequired) {
 		if p.Attempts == 1 {
 			// The only time it was sent it was not taken.
-			version, saveErr := r.store().Save(ctx, r.key(), r.rec.encode(), r.version)
+			version, saveErr := r.store().Save(ctx, r.key(), r.rec.encode(r.Variant), r.version)
 			if saveErr == nil {
 				r.version = version
 			}
@@ -414,42 +420,6 @@ func continues(rec *record, tok *oauth2.Token) error {
 		return err
 	}
 	return claims.Continues(old)
-}
-
-// explain makes a Refresher's error one of ours.
-func (r *renewal) explain(err error) error {
-	if re, ok := errors.AsType[*RefreshError](err); ok {
-		return re
-	}
-	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return explainRetrieve(re)
-	}
-	if _, own := r.Refresher.(*Grant); own && !isPanic(err) {
-		return err // names a field
-	}
-	return &RefreshError{Err: err, ambiguous: true}
-}
-
-// explainRetrieve keeps of x/oauth2's error what is safe to print.
-func explainRetrieve(re *oauth2.RetrieveError) *RefreshError {
-	e := &RefreshError{Code: wire.Code(re.ErrorCode), Description: wire.Clean(re.ErrorDescription), ambiguous: true}
-	if re.Response != nil {
-		e.StatusCode = re.Response.StatusCode
-		e.RetryAfter = wire.RetryAfter(re.Response.Header, time.Now())
-	}
-	e.ambiguous = e.StatusCode >= 500 || e.Code == "" && e.StatusCode < 300
-	e.Err = refusal(e.Code, "of the TokenSource")
-	return e
-}
-
-func isPanic(err error) bool {
-	_, ok := errors.AsType[*flight.PanicError](err)
-	return ok
-}
-
-func isAmbiguous(err error) bool {
-	re, ok := errors.AsType[*RefreshError](err)
-	return ok && (re.ambiguous || errors.Is(err, ErrInDoubt))
 }
 
 func (s *Source) emit(e Event) {

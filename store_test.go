@@ -250,3 +250,39 @@ func TestAnotherUsersIDTokenRefusesTheRefresh(t *testing.T) {
 		}
 	})
 }
+
+// TestTwoResourcesFromOneRefreshToken: both callers refresh the same one-time
+// token, one after the other, and each gets a token of its own (RFC 8707).
+func TestTwoResourcesFromOneRefreshToken(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		var sources []*authtrip.Source
+		for _, variant := range []string{"", "https://a.example", "https://b.example"} {
+			src := replicas(r, 1, store)[0]
+			src.Variant = variant
+			sources = append(sources, src)
+		}
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Second})
+		for range 3 {
+			tokens := make([]string, 90)
+			crowd(len(tokens), func(i int) {
+				tok, err := sources[i%3].TokenContext(t.Context())
+				if err != nil || !r.srv.Valid(tok.AccessToken) {
+					t.Errorf("variant %d: %v", i%3, err)
+					return
+				}
+				tokens[i] = tok.AccessToken
+			})
+			for i, tok := range tokens {
+				if tok != tokens[i%3] || tok == tokens[(i+1)%3] {
+					t.Fatalf("caller %d of variant %d got another variant's token", i, i%3)
+				}
+			}
+			expire(r)
+		}
+		r.wantTokenRequests(t, 2+3+3)
+		if c := r.srv.Counts(); c.Overlaps != 0 || c.Reuses != 0 {
+			t.Errorf("overlaps %d, reuses %d, want none", c.Overlaps, c.Reuses)
+		}
+	})
+}
