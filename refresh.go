@@ -80,7 +80,8 @@ type Source struct {
 	RefreshTimeout time.Duration
 	// ReplayWindow is how long after a refresh token was first sent without an
 	// answer it may be sent again. If 0, it is 20 seconds; negative means never;
-	// [ReplayForever] suits servers that do not rotate refresh tokens. A server's
+	// [ReplayForever] suits servers that do not rotate refresh tokens, and programs
+	// that would rather have a server end a login than end it themselves. A server's
 	// documentation calls it leeway, grace or overlap period.
 	ReplayWindow time.Duration
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
@@ -106,10 +107,20 @@ type Source struct {
 
 // failure is why the last refresh failed, and when the next may be tried.
 type failure struct {
+	of   *snapshot // the token that was to be replaced
 	err  error
 	at   time.Time
 	wait time.Duration
 	row  int // failures in a row
+}
+
+// failure returns the last failure to replace cur. One of an older token does not
+// count any more.
+func (s *Source) failure(cur *snapshot) *failure {
+	if f := s.failing.Load(); f != nil && f.of == cur {
+		return f
+	}
+	return nil
 }
 
 func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
@@ -168,7 +179,6 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 		}
 		snap := s.newSnapshot(rec, version)
 		snap.login = s.cur.Load().loginNumber() + 1
-		s.failing.Store(nil)
 		s.cur.Store(snap)
 		s.emit(Event{Kind: EventTokenObtained})
 		return nil
@@ -197,7 +207,6 @@ func (s *Source) Forget(ctx context.Context) error {
 		gone.login = s.cur.Load().loginNumber() + 1
 		gone.forgotten = true
 		s.cur.Store(gone)
-		s.failing.Store(nil)
 		return nil
 	}
 }
@@ -228,14 +237,14 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 		return snap, nil
 	}
 	if snap.usable() {
-		if !s.renewing.Load() && s.failing.Load().due() {
+		if !s.renewing.Load() && s.failure(snap).due() {
 			s.flights().Start(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 				return s.renew(ctx, snap)
 			})
 		}
 		return snap, nil
 	}
-	if f := s.failing.Load(); !f.due() {
+	if f := s.failure(snap); !f.due() {
 		return nil, f.err
 	}
 	got, err := s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {

@@ -712,6 +712,45 @@ func TestSetTokenWinsOverARefreshInFlight(t *testing.T) {
 	})
 }
 
+// TestFailureOfAnOlderTokenDoesNotHoldUpTheNext: a login that comes while a refresh
+// is failing for good must be kept alive like any other.
+func TestFailureOfAnOlderTokenDoesNotHoldUpTheNext(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 5 * time.Second, Error: "invalid_grant"})
+		failed := make(chan struct{})
+		go func() {
+			_, _ = r.src.Token()
+			close(failed)
+		}()
+		synctest.Wait()
+		if err := r.src.SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		<-failed
+		for range 5 {
+			expire(r)
+			r.mustGet(t)
+		}
+	})
+}
+
+func TestShortOutageDuringARenewalInTheBackgroundIsSurvived(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		r.mustGet(t)
+		wait(57 * time.Minute)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: http.StatusServiceUnavailable})
+		up := time.AfterFunc(8*time.Second, func() { r.srv.Heal(authtriptest.TokenPath) })
+		defer up.Stop()
+		r.mustGet(t)
+		wait(10 * time.Minute)
+		r.mustGet(t)
+		if got := r.srv.Counts().Token; got != 3 {
+			t.Errorf("token requests = %d, want 3: the first, and two replays in the window", got)
+		}
+	})
+}
+
 func TestClosedSourceServesWhatItHas(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		r.mustGet(t)

@@ -59,12 +59,12 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	if cur := s.cur.Load(); cur != seen && cur.usable() {
 		return cur, nil
 	}
-	last := s.failing.Load()
+	r := renewal{Source: s, base: s.cur.Load()}
+	last := s.failure(r.base)
 	if !last.due() {
 		return nil, last.err
 	}
 	start := time.Now()
-	r := renewal{Source: s, base: s.cur.Load()}
 	snap, kind, err := r.obtain(ctx)
 	// Without leases another process may be at it: its result is waited for.
 	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(ctx, pollInterval) {
@@ -75,7 +75,7 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	}
 	event := Event{Kind: kind, Duration: time.Since(start), Requests: r.requests, Err: err}
 	if err != nil {
-		event.Kind = s.failed(err, last)
+		event.Kind = r.failed(err, last)
 		if re, ok := errors.AsType[*RefreshError](err); ok {
 			event.StatusCode, event.Code = re.StatusCode, re.Code
 		}
@@ -88,8 +88,8 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 }
 
 // failed records an error and paces what follows it.
-func (s *Source) failed(err error, last *failure) EventKind {
-	f := &failure{err: err, at: time.Now(), row: 1}
+func (r *renewal) failed(err error, last *failure) EventKind {
+	f := &failure{of: r.base, err: err, at: time.Now(), row: 1}
 	if last != nil {
 		f.row = last.row + 1
 	}
@@ -101,7 +101,7 @@ func (s *Source) failed(err error, last *failure) EventKind {
 	switch {
 	case errors.Is(err, ErrReauthRequired):
 		kind = EventReauthRequired
-		if s.dead != nil && s.Store == nil {
+		if r.dead != nil && r.Store == nil {
 			f.wait = math.MaxInt64
 		} else {
 			f.wait = max(f.wait, rereadInterval)
@@ -111,7 +111,7 @@ func (s *Source) failed(err error, last *failure) EventKind {
 	case errors.Is(err, ErrInDoubt):
 		kind = EventRefreshInDoubt
 	}
-	s.failing.Store(f)
+	r.failing.Store(f)
 	return kind
 }
 
@@ -296,12 +296,16 @@ func (r *renewal) mayReplay(p pending, took time.Duration) bool {
 	return p.Attempts < maxRequests && time.Since(p.FirstSent)+took < window
 }
 
-// pause waits before a replay: half a second, then two and a half, less a random
-// share. It reports false where there will be none.
+// pause waits before a replay: half a second, then two and a half, and four times
+// that while there is a token that can be used and nobody waits. It reports false
+// where there will be no replay.
 func (r *renewal) pause(ctx context.Context) bool {
 	d := 500 * time.Millisecond
 	if r.requests > 1 {
 		d *= 5
+	}
+	if r.base.usable() {
+		d *= 4
 	}
 	if r.requests >= maxRequests || r.ReplayWindow < 0 {
 		return false
