@@ -2,10 +2,14 @@ package authtrip_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
@@ -285,4 +289,87 @@ func TestTwoResourcesFromOneRefreshToken(t *testing.T) {
 			t.Errorf("overlaps %d, reuses %d, want none", c.Overlaps, c.Reuses)
 		}
 	})
+}
+
+// TestLoginDuringTheSaveOfARefreshWins: the refresh is saved, and before it is
+// published a new login is saved and published.
+func TestLoginDuringTheSaveOfARefreshWins(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := &hookedStore{}
+		r.src.Store = store
+		r.mustGet(t)
+		expire(r)
+		login := r.srv.Issue("bob")
+		saves := 0
+		store.afterSave = func() {
+			if saves++; saves == 2 { // the mark was the first
+				if err := r.src.SetToken(t.Context(), login); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		tok, err := r.src.Token()
+		if err != nil || tok.AccessToken != login.AccessToken {
+			t.Errorf("the refresh's token came (%v), want the login's", err)
+		}
+		if tok, err = r.src.Token(); err != nil || tok.AccessToken != login.AccessToken {
+			t.Errorf("the refresh overwrote the login (%v)", err)
+		}
+	})
+}
+
+type hookedStore struct {
+	authtrip.MemoryStore
+	afterSave func()
+}
+
+func (s *hookedStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	version, err := s.MemoryStore.Save(ctx, key, value, version)
+	if s.afterSave != nil {
+		s.afterSave()
+	}
+	return version, err
+}
+
+// TestDeadRefreshTokenThatCannotBeRemovedIsNotSentAgain: the store keeps it, and
+// shows it at every read.
+func TestDeadRefreshTokenThatCannotBeRemovedIsNotSentAgain(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		r.src.Store = new(undeletingStore)
+		tok, err := r.src.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Revoke(tok.RefreshToken)
+		for range 20 {
+			_, err := r.src.Token()
+			wantIs(t, err, authtrip.ErrReauthRequired)
+			wait(6 * time.Second) // inside the replay window at first
+		}
+		r.wantTokenRequests(t, 1)
+	})
+}
+
+type undeletingStore struct{ authtrip.MemoryStore }
+
+func (*undeletingStore) Delete(context.Context, string, string) error { return errStoreDown }
+
+// TestCallersThatLookedBeforeTheFlightLandedMakeNoSecondOne needs real threads: a
+// caller finds the token expired, and asks just after the refresh is done.
+func TestCallersThatLookedBeforeTheFlightLandedMakeNoSecondOne(t *testing.T) {
+	for range 500 {
+		var calls atomic.Int32
+		src := &authtrip.Source{Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			return &oauth2.Token{AccessToken: fmt.Sprint("a", calls.Add(1))}, nil
+		})}
+		crowd(64, func(int) {
+			if _, err := src.TokenContext(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if got := calls.Load(); got != 1 {
+			t.Fatalf("refreshes = %d, want 1", got)
+		}
+	}
 }
