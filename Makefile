@@ -1,0 +1,43 @@
+# Every module of the repository that is there. `go test ./...` in the root covers
+# the root module alone.
+MODULES := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard '*go.mod'))
+MODULES := $(patsubst go.mod,.,$(MODULES))
+EACH = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && GOWORK=off $(1)); done
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: check test tidy vet lint vuln fuzz bench quickstart work
+
+check: tidy vet test
+
+# With the race detector, over every module.
+test:
+	$(call EACH,go test -race -shuffle=on -timeout=10m ./...)
+
+tidy:
+	$(call EACH,go mod tidy -diff)
+
+vet:
+	$(call EACH,go vet ./...)
+
+lint:
+	$(call EACH,go run $(GOLANGCI_LINT) run ./...)
+
+vuln:
+	$(call EACH,go run $(GOVULNCHECK) ./...)
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	$(call EACH,$(CURDIR)/.ci/fuzz $(FUZZTIME))
+
+bench:
+	go test -run '^$$' -bench . -benchmem .
+
+quickstart:
+	@cd examples && GOWORK=off go run ./quickstart
+
+# A workspace for editors; it is not committed.
+work:
+	rm -f go.work go.work.sum && go work init $(MODULES)

@@ -1,0 +1,237 @@
+package authtrip_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"testing"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
+)
+
+// server is what the examples talk to in place of a real one.
+func server(srv *authtriptest.Server) (site *authtriptest.Site, done func()) {
+	t := new(exampleTB)
+	return authtriptest.Start(t, srv), t.done
+}
+
+// exampleTB lets an example use helpers for tests.
+type exampleTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (t *exampleTB) Helper()                   {}
+func (t *exampleTB) Cleanup(f func())          { t.cleanups = append(t.cleanups, f) }
+func (t *exampleTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (t *exampleTB) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
+
+func (t *exampleTB) done() {
+	for _, f := range t.cleanups {
+		f()
+	}
+}
+
+func Example() {
+	srv := &authtriptest.Server{Rotate: true}
+	site, done := server(srv)
+	defer done()
+	conf, token := srv.Config(site.URL), srv.Issue("alice")
+
+	src := &authtrip.Source{
+		Refresher: authtrip.RefreshToken(conf), // an *oauth2.Config
+		Initial:   token,                       // from a login
+	}
+	defer func() { _ = src.Close() }()
+	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
+
+	srv.RevokeAll() // the server does not accept the token any more
+	resp, err := client.Get(site.URL + "/api")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	fmt.Println(resp.Status, "after", srv.Counts().Token, "token request")
+	// Output: 200 OK after 1 token request
+}
+
+func ExampleClientCredentials() {
+	srv := new(authtriptest.Server)
+	site, done := server(srv)
+	defer done()
+
+	client := &http.Client{Transport: &authtrip.Transport{
+		Source: &authtrip.Source{Refresher: authtrip.ClientCredentials(&clientcredentials.Config{
+			ClientID:     "client",
+			ClientSecret: "client-secret",
+			TokenURL:     site.URL + "/token",
+		})},
+	}}
+	resp, err := client.Get(site.URL + "/api")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
+}
+
+// An SDK that takes an http.Client takes a wrapped one.
+func ExampleTransport() {
+	srv := new(authtriptest.Server)
+	site, done := server(srv)
+	defer done()
+	src := &authtrip.Source{Refresher: authtrip.ClientCredentials(srv.ClientCredentials(site.URL))}
+
+	sdk := NewSDK(&http.Client{Transport: &authtrip.Transport{
+		Source:  src,
+		Origins: []string{site.URL}, // nobody else gets the token
+		OnEvent: authtrip.LogEvents(slog.New(slog.DiscardHandler)),
+	}}, site.URL)
+	fmt.Println(sdk.Ping())
+	// Output: 200 OK <nil>
+}
+
+// SDK is somebody else's client.
+type SDK struct {
+	client *http.Client
+	base   string
+}
+
+func NewSDK(client *http.Client, base string) *SDK { return &SDK{client, base} }
+
+func (s *SDK) Ping() (string, error) {
+	resp, err := s.client.Get(s.base + "/api/ping")
+	if err != nil {
+		return "", err
+	}
+	return resp.Status, resp.Body.Close()
+}
+
+func ExampleSources() {
+	srv := &authtriptest.Server{Rotate: true}
+	site, done := server(srv)
+	defer done()
+	grant := authtrip.RefreshToken(srv.Config(site.URL))
+	store := new(authtrip.MemoryStore)
+
+	users := &authtrip.Sources{New: func(subject string) (*authtrip.Source, error) {
+		return &authtrip.Source{Refresher: grant, Store: store, Key: subject}, nil
+	}}
+	defer func() { _ = users.Close() }()
+	client := &http.Client{Transport: &authtrip.Transport{Source: users}}
+
+	// After a login:
+	alice, err := users.Source("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := alice.SetToken(context.Background(), srv.Issue("alice")); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	// For each request:
+	ctx := authtrip.WithSubject(context.Background(), "alice")
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, site.URL+"/api", nil)
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
+}
+
+func ExampleUserInfoSource() {
+	srv := &authtriptest.Server{Claims: func(string) map[string]any { return map[string]any{"name": "Alice"} }}
+	site, done := server(srv)
+	defer done()
+	src := &authtrip.Source{Refresher: authtrip.RefreshToken(srv.Config(site.URL)), Initial: srv.Issue("alice")}
+
+	users := &authtrip.UserInfoSource{URL: site.URL + "/userinfo", Source: src}
+	for range 1000 {
+		info, err := users.UserInfo(context.Background())
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		var claims struct{ Name string }
+		if err := info.Claims(&claims); err != nil || claims.Name != "Alice" {
+			fmt.Println(err)
+			return
+		}
+	}
+	fmt.Println(srv.Counts().UserInfo, "request")
+	// Output: 1 request
+}
+
+func ExampleErrReauthRequired() {
+	srv := &authtriptest.Server{Rotate: true}
+	site, done := server(srv)
+	defer done()
+	token := srv.Issue("alice")
+	src := &authtrip.Source{Refresher: authtrip.RefreshToken(srv.Config(site.URL)), Initial: token}
+	srv.Revoke(token.RefreshToken)
+	src.Invalidate(token)
+
+	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
+	_ = func() error {
+		resp, err := client.Get(site.URL + "/api")
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}()
+	_, err := src.Token()
+	switch {
+	case errors.Is(err, authtrip.ErrReauthRequired):
+		fmt.Println("send the user to the login page")
+	case errors.Is(err, authtrip.ErrNotSaved):
+		fmt.Println("repair the store before this process ends")
+	case errors.Is(err, authtrip.ErrInDoubt):
+		fmt.Println("the server did not answer: it will be asked again")
+	case err != nil:
+		fmt.Println("try again later, or fix the configuration:", err)
+	}
+	// Output: send the user to the login page
+}
+
+func ExampleLogEvents() {
+	plain := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "duration" {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	src := &authtrip.Source{
+		Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			return &oauth2.Token{AccessToken: "it-is-not-printed"}, nil
+		}),
+		OnEvent: authtrip.LogEvents(plain),
+	}
+	_, _ = src.Token()
+	// Output: level=DEBUG msg=authtrip event=token_obtained requests=1
+}
+
+func ExampleFromTokenSource() {
+	vendor := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "made-elsewhere"})
+	src := &authtrip.Source{Refresher: authtrip.FromTokenSource(vendor)}
+	token, err := src.Token()
+	fmt.Println(token.Type(), err)
+	// Output: Bearer <nil>
+}
