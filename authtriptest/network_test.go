@@ -115,7 +115,7 @@ func TestNetworkReusesConnections(t *testing.T) {
 func TestNetworkHourPassesAtOnce(t *testing.T) {
 	t.Parallel()
 	eachNetwork(t, func(t *testing.T, n *authtriptest.Network) {
-		n.Handle(origin, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) }))
+		n.Handle(origin, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-time.After(time.Hour) }))
 		began := time.Now()
 		get(t, &http.Client{Transport: n}, origin, "").Body.Close()
 		if got := time.Since(began); got != time.Hour {

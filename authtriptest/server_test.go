@@ -30,11 +30,11 @@ func TestAccessTokensEnd(t *testing.T) {
 		if want := time.Now().Add(time.Minute); !tok.Expiry.Equal(want) || tok.ExpiresIn != 60 {
 			t.Errorf("Expiry = %v (%d s), want %v", tok.Expiry, tok.ExpiresIn, want)
 		}
-		time.Sleep(time.Minute - 1)
+		<-time.After(time.Minute - 1)
 		if got := status(t, c, tok.AccessToken); got != 200 {
 			t.Errorf("API = %d before the end, want 200", got)
 		}
-		time.Sleep(1)
+		<-time.After(1)
 		resp := get(t, c, origin+authtriptest.APIPath, tok.AccessToken)
 		resp.Body.Close()
 		if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != authtriptest.InvalidToken {
@@ -55,7 +55,7 @@ func TestNegativeLifetimeTellsNoExpiry(t *testing.T) {
 		if !tok.Expiry.IsZero() || r.ExpiresIn != "" {
 			t.Errorf("Expiry = %v, expires_in = %q, want none", tok.Expiry, r.ExpiresIn)
 		}
-		time.Sleep(1000 * time.Hour)
+		<-time.After(1000 * time.Hour)
 		if got := status(t, c, tok.AccessToken); got != 200 {
 			t.Errorf("API = %d, want 200", got)
 		}
@@ -163,7 +163,7 @@ func TestIDTokenIsSignedWithThePublishedKey(t *testing.T) {
 	bubble(t, srv, func(t *testing.T, c *http.Client) {
 		tok := srv.Issue("alice")
 		login := time.Now().Unix()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		next := post(t, c, authtriptest.TokenPath, refreshForm(tok.RefreshToken))
 		for _, raw := range []string{tok.Extra("id_token").(string), next.IDToken} {
 			got := claims(t, raw)

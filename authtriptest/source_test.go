@@ -79,9 +79,9 @@ func TestSourceTokensExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := authtriptest.Source{Lifetime: time.Minute}
 		first, _ := src.Token()
-		time.Sleep(time.Minute - 1)
+		<-time.After(time.Minute - 1)
 		same, _ := src.Token()
-		time.Sleep(1)
+		<-time.After(1)
 		second, _ := src.Token()
 		if same.AccessToken != first.AccessToken || second.AccessToken != "token-2" {
 			t.Errorf("tokens = %q, %q, %q", first.AccessToken, same.AccessToken, second.AccessToken)

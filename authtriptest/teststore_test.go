@@ -261,7 +261,7 @@ func (c *badCache) Get(ctx context.Context, k string) ([]byte, error) {
 func (c *badCache) Take(ctx context.Context, k string) ([]byte, error) {
 	v, err := c.Get(ctx, k)
 	if c.bug == "takes in two steps" {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -75,7 +75,7 @@ func TestGraceAcceptsTheParentOnly(t *testing.T) {
 	bubble(t, srv, func(t *testing.T, c *http.Client) {
 		first := srv.Issue("alice").RefreshToken
 		second := post(t, c, authtriptest.TokenPath, refreshForm(first))
-		time.Sleep(30*time.Second - 1)
+		<-time.After(30*time.Second - 1)
 		again := post(t, c, authtriptest.TokenPath, refreshForm(first))
 		if again.RefreshToken != second.RefreshToken || again.AccessToken == second.AccessToken {
 			t.Error("a replay in the grace must give the same successor and a new access token")
@@ -99,7 +99,7 @@ func TestGraceEnds(t *testing.T) {
 	bubble(t, srv, func(t *testing.T, c *http.Client) {
 		first := srv.Issue("alice").RefreshToken
 		post(t, c, authtriptest.TokenPath, refreshForm(first))
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		if r := post(t, c, authtriptest.TokenPath, refreshForm(first)); r.Error != "invalid_grant" {
 			t.Errorf("after the grace: %d %q, want invalid_grant", r.status, r.Error)
 		}

@@ -24,7 +24,7 @@ func TestThousandCallersOneCall(t *testing.T) {
 			wg.Go(func() {
 				v, err := g.Do(t.Context(), "k", time.Minute, func(context.Context) (int, error) {
 					calls.Add(1)
-					time.Sleep(3 * time.Second)
+					<-time.After(3 * time.Second)
 					return 7, nil
 				})
 				if v != 7 || err != nil {
@@ -97,8 +97,8 @@ func TestCallEndsAtItsOwnDeadline(t *testing.T) {
 func TestPanicAndGoexitBecomeErrorsForEveryWaiter(t *testing.T) {
 	secret := "s3cr3t"
 	for name, fn := range map[string]func(context.Context) (int, error){
-		"panic":  func(context.Context) (int, error) { time.Sleep(time.Second); panic(secret) },
-		"goexit": func(context.Context) (int, error) { time.Sleep(time.Second); runtime.Goexit(); return 0, nil },
+		"panic":  func(context.Context) (int, error) { <-time.After(time.Second); panic(secret) },
+		"goexit": func(context.Context) (int, error) { <-time.After(time.Second); runtime.Goexit(); return 0, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestCloseWaitsForTheCallInFlight(t *testing.T) {
 		var g flight.Group[int]
 		var done atomic.Bool
 		g.Start(t.Context(), "k", time.Minute, func(context.Context) (int, error) {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			done.Store(true)
 			return 1, nil
 		})

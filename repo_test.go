@@ -1,0 +1,238 @@
+package authtrip_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What is promised of the repository, as tests.
+
+// walk calls f for every file of the repository whose name ends so.
+func walk(t *testing.T, suffix string, f func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules") {
+			return fs.SkipDir
+		}
+		if !d.IsDir() && strings.HasSuffix(path, suffix) {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			f(filepath.ToSlash(path), string(b))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func folded(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func TestGoBlocksOfTheREADMEAreExamples(t *testing.T) {
+	examples := folded(read(t, "example_test.go"))
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(blocks) < 5 {
+		t.Fatalf("README has %d Go blocks", len(blocks))
+	}
+	for _, b := range blocks {
+		if !strings.Contains(examples, folded(b[1])) {
+			t.Errorf("not in example_test.go:\n%s", b[1])
+		}
+	}
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	walk(t, ".md", func(path, text string) {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s: link to %s: %v", path, m[1], err)
+			}
+		}
+	})
+}
+
+func TestEveryPackageHasOnePackageComment(t *testing.T) {
+	comments := make(map[string]int)
+	walk(t, ".go", func(path, text string) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Doc != nil {
+			comments[filepath.Dir(path)]++
+		} else {
+			comments[filepath.Dir(path)] += 0
+		}
+	})
+	for dir, n := range comments {
+		if n != 1 {
+			t.Errorf("%s has %d package comments, want 1", dir, n)
+		}
+	}
+}
+
+func TestRootModuleRequiresFourModules(t *testing.T) {
+	mod := read(t, "go.mod")
+	if strings.Contains(mod, "replace") {
+		t.Error("go.mod has a replace")
+	}
+	want := []string{
+		"github.com/hashicorp/go-retryablehttp", "github.com/patrickmn/go-cache",
+		"golang.org/x/oauth2", "golang.org/x/sync",
+	}
+	var got []string
+	for _, m := range regexp.MustCompile(`(?m)^\s+(\S+) v\S+$`).FindAllStringSubmatch(mod, -1) {
+		got = append(got, m[1])
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("go.mod requires %v, want %v", got, want)
+	}
+}
+
+func TestArrowsRunOneWay(t *testing.T) {
+	const module = "example.com/authtrip"
+	walk(t, ".go", func(path, text string) {
+		root := !strings.Contains(path, "/")
+		if strings.HasSuffix(path, "_test.go") || !root && !strings.HasPrefix(path, "internal/") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imp := range f.Imports {
+			p, _ := strconv.Unquote(imp.Path.Value)
+			inside := p == module || strings.HasPrefix(p, module+"/") && !strings.HasPrefix(p, module+"/internal/")
+			if inside || p == "github.com/patrickmn/go-cache" && path != "cache.go" {
+				t.Errorf("%s imports %s", path, p)
+			}
+		}
+	})
+}
+
+func TestErrorsSayWhoSpeaks(t *testing.T) {
+	// The causes that are put into an error which has the prefix already.
+	wrapped := regexp.MustCompile(`^(%w|the |token |sub |iss |aud |want |Content-Type|outcome|there )`)
+	walk(t, ".go", func(path, text string) {
+		if strings.Contains(path, "/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) == 0 {
+				return true
+			}
+			name := fmt.Sprint(call.Fun)
+			lit, isText := call.Args[0].(*ast.BasicLit)
+			if !isText || !strings.Contains(name, "errors New") && !strings.Contains(name, "fmt Errorf") {
+				return true
+			}
+			msg, _ := strconv.Unquote(lit.Value)
+			if !strings.HasPrefix(msg, "authtrip: ") && !wrapped.MatchString(msg) {
+				t.Errorf("%s: error %q has no prefix", path, msg)
+			}
+			if strings.ContainsAny(msg, "\n") || strings.HasSuffix(msg, ".") {
+				t.Errorf("%s: error %q is more than one plain line", path, msg)
+			}
+			return true
+		})
+	})
+}
+
+func TestNoTestSleepsOrIsSkipped(t *testing.T) {
+	forbidden := regexp.MustCompile(`\btime\.Sleep` + `\(|\b[tb]\.Skip`)
+	walk(t, "_test.go", func(path, text string) {
+		for i, line := range strings.Split(text, "\n") {
+			if forbidden.MatchString(line) {
+				t.Errorf("%s:%d: %s", path, i+1, strings.TrimSpace(line))
+			}
+		}
+	})
+}
+
+func TestFilesAreReadableInOneGo(t *testing.T) {
+	const limit = 450
+	walk(t, ".go", func(path, text string) {
+		generated := strings.Contains(text, "// Code generated ")
+		if n := strings.Count(text, "\n"); n > limit && !strings.HasSuffix(path, "_test.go") && !generated {
+			t.Errorf("%s has %d lines, want at most %d", path, n, limit)
+		}
+	})
+}
+
+func TestNothingOfOneMachineIsCommitted(t *testing.T) {
+	paths := regexp.MustCompile(`["'\s=](/(?:root|home|work)/[a-z])`)
+	for _, suffix := range []string{".go", ".md", "Makefile", ".yml", ".mod"} {
+		walk(t, suffix, func(path, text string) {
+			if m := paths.FindString(text); m != "" && path != "repo_test.go" {
+				t.Errorf("%s names a path of one machine: %q", path, m)
+			}
+		})
+	}
+	if _, err := os.Stat("CHANGELOG.md"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	tests := make(map[string]bool)
+	fn := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	walk(t, "_test.go", func(_, text string) {
+		for _, m := range fn.FindAllStringSubmatch(text, -1) {
+			tests[m[1]] = true
+		}
+	})
+	rows := regexp.MustCompile(`(?m)^\| (\d+) \|[^|]+\|([^|]+)\|$`).FindAllStringSubmatch(read(t, "CONFORMANCE.md"), -1)
+	for i, row := range rows {
+		if row[1] != strconv.Itoa(i+1) {
+			t.Fatalf("row %d is of rule %s", i+1, row[1])
+		}
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(row[2], -1)
+		if len(named) == 0 && !strings.Contains(row[2], "not offered") {
+			t.Errorf("rule %s has no test", row[1])
+		}
+		for _, m := range named {
+			if !tests[m[1]] {
+				t.Errorf("rule %s: there is no %s", row[1], m[1])
+			}
+		}
+	}
+	if len(rows) != 53 {
+		t.Errorf("rules = %d, want 53", len(rows))
+	}
+}
