@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"container/list"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -65,15 +66,15 @@ type Leaser interface {
 }
 
 // A MemoryStore is a [Store] in this process's memory. The zero value is an
-// empty store, ready to use. It is safe for concurrent use, never blocks, and
-// must not be copied.
+// empty store, ready to use. It is safe for concurrent use and must not be
+// copied. Only Lease blocks.
 //
 // It keeps what it is given until it is deleted: tokens are not evicted.
 type MemoryStore struct {
 	mu      sync.Mutex // guards the fields below
 	records map[string]memoryRecord
 	last    uint64                   // the last version given out
-	leases  map[string]chan struct{} // full while the key is leased
+	leases  map[string]chan struct{} // closed when the lease ends
 }
 
 type memoryRecord struct {
@@ -138,28 +139,44 @@ func (m *MemoryStore) Delete(ctx context.Context, key, version string) error {
 
 // Lease implements [Leaser].
 func (m *MemoryStore) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
-	m.mu.Lock()
-	if m.leases == nil {
-		m.leases = make(map[string]chan struct{})
-	}
-	lease := m.leases[key]
-	if lease == nil {
-		lease = make(chan struct{}, 1)
-		m.leases[key] = lease
-	}
-	m.mu.Unlock()
-	select {
-	case lease <- struct{}{}:
-	case <-ctx.Done():
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	release := sync.OnceFunc(func() { <-lease })
+	ended := make(chan struct{})
+	for held := m.hold(key, ended); held != nil; held = m.hold(key, ended) {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	release := sync.OnceFunc(func() {
+		m.mu.Lock()
+		delete(m.leases, key)
+		m.mu.Unlock()
+		close(ended)
+	})
 	timer := time.AfterFunc(ttl, release)
 	return func(context.Context) error {
 		timer.Stop()
 		release()
 		return nil
 	}, nil
+}
+
+// hold takes the lease that mine is to end, and returns nil; or it returns the
+// one that is there.
+func (m *MemoryStore) hold(key string, mine chan struct{}) (held chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if held = m.leases[key]; held != nil {
+		return held
+	}
+	if m.leases == nil {
+		m.leases = make(map[string]chan struct{})
+	}
+	m.leases[key] = mine
+	return nil
 }
 
 // hashed makes a key of parts, of which nothing can be read back: a cache or a
@@ -199,24 +216,10 @@ type MemoryCache struct {
 	// or less, it is 10,000. It must not be modified after first use.
 	MaxEntries int
 
-	mu    sync.Mutex // guards the fields below
-	items *cache.Cache
-	// order holds each key once for every time it was added, oldest first; head
-	// is the first that counts. A key whose number is not its item's is a
-	// leftover of a value that has been taken since.
-	order []numberedKey
-	head  int
-	added uint64
-}
-
-type numberedKey struct {
-	key    string
-	number uint64
-}
-
-type cacheItem struct {
-	value  string
-	number uint64
+	mu     sync.Mutex // guards the fields below
+	items  *cache.Cache
+	order  list.List                // of the keys, in the order in which they were set
+	places map[string]*list.Element // in order
 }
 
 // Get implements [Cache].
@@ -244,10 +247,10 @@ func (m *MemoryCache) get(ctx context.Context, key string, remove bool) ([]byte,
 		return nil, ErrNotFound
 	}
 	if remove {
-		m.items.Delete(key)
+		m.drop(key)
 	}
-	item, _ := v.(cacheItem)
-	return []byte(item.value), nil
+	value, _ := v.(string)
+	return []byte(value), nil
 }
 
 // Set implements [Cache].
@@ -262,58 +265,39 @@ func (m *MemoryCache) Set(ctx context.Context, key string, value []byte, ttl tim
 		// No clean-up interval: it would start a goroutine that outlives the
 		// cache. What has expired goes when its turn comes.
 		m.items = cache.New(cache.NoExpiration, 0)
+		m.places = make(map[string]*list.Element)
 	}
+	m.drop(key)
 	if ttl <= 0 {
-		m.items.Delete(key)
 		return nil
 	}
-	var number uint64
-	if v, ok := m.items.Get(key); ok {
-		item, _ := v.(cacheItem)
-		number = item.number
-	} else {
-		m.makeRoom()
-		m.added++
-		number = m.added
-		m.order = append(m.order, numberedKey{key, number})
-	}
-	m.items.Set(key, cacheItem{string(value), number}, ttl)
-	return nil
-}
-
-// makeRoom drops the oldest entries until there is room for one more. The order
-// may hold leftovers, so it is bounded too.
-func (m *MemoryCache) makeRoom() {
 	limit := m.MaxEntries
 	if limit <= 0 {
 		limit = 10_000
 	}
-	for len(m.order)-m.head >= limit {
-		oldest := m.order[m.head]
-		m.order[m.head] = numberedKey{}
-		m.head++
-		m.dropNumbered(oldest)
+	for m.order.Len() >= limit {
+		oldest, _ := m.order.Front().Value.(string)
+		m.drop(oldest)
 	}
-	if m.head > len(m.order)/2 {
-		m.order = append(m.order[:0:0], m.order[m.head:]...)
-		m.head = 0
-	}
+	m.items.Set(key, string(value), ttl)
+	m.places[key] = m.order.PushBack(key)
+	return nil
 }
 
-// dropNumbered removes the item that was added under this number, expired or
-// not. A leftover removes nothing.
-func (m *MemoryCache) dropNumbered(k numberedKey) {
-	v, live := m.items.Get(k.key)
-	if item, _ := v.(cacheItem); live && item.number != k.number {
-		return
+// drop removes what is under a key, expired or not.
+func (m *MemoryCache) drop(key string) {
+	if place := m.places[key]; place != nil {
+		m.items.Delete(key)
+		m.order.Remove(place)
+		delete(m.places, key)
 	}
-	m.items.Delete(k.key)
 }
 
 // Close drops every value. The cache is empty then, and usable.
 func (m *MemoryCache) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.items, m.order, m.head, m.added = nil, nil, 0, 0
+	m.items, m.places = nil, nil
+	m.order.Init()
 	return nil
 }

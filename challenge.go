@@ -117,7 +117,7 @@ func (t *Transport) challenged(resp *http.Response, req, out *http.Request, snap
 	}
 	if err != nil {
 		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: err})
-		return resp, nil
+		return resp, nil //nolint:nilerr // the caller gets the server's answer, and OnEvent the reason
 	}
 	// The answer to a refused request is short; read to its end, its connection
 	// carries the replay.

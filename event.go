@@ -54,9 +54,9 @@ const (
 	EventUserInfoHit EventKind = "userinfo_hit"
 	// EventUserInfoMiss: user info was fetched.
 	EventUserInfoMiss EventKind = "userinfo_miss"
-	// EventUserInfoStale: a fetch failed, and the last good copy was handed out.
+	// EventUserInfoStale: the last good copy was handed out, as a fetch had failed.
 	EventUserInfoStale EventKind = "userinfo_stale"
-	// EventUserInfoFailed: a fetch failed, and there was no copy.
+	// EventUserInfoFailed: a fetch failed, or a Cache did.
 	EventUserInfoFailed EventKind = "userinfo_failed"
 )
 
@@ -96,9 +96,9 @@ func (e Event) level() slog.Level {
 	switch e.Kind {
 	case EventReauthRequired, EventTokenNotSaved:
 		return slog.LevelError
-	case EventRefreshFailed, EventRefreshInDoubt, EventRequestRefused, EventUserInfoStale, EventUserInfoFailed:
+	case EventRefreshFailed, EventRefreshInDoubt, EventRequestRefused, EventUserInfoFailed:
 		return slog.LevelWarn
-	case EventTokenRefused, EventRequestReplayed, EventTokenAdopted:
+	case EventTokenRefused, EventRequestReplayed, EventTokenAdopted, EventUserInfoStale:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

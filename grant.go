@@ -171,16 +171,17 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 		return nil, fmt.Errorf("authtrip: Grant.TokenURL cannot be requested: %w", bare(err))
 	}
 	req.Header = header
-	resp, err := identityClient(g.HTTPClient, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
+	client := identityClient(g.HTTPClient, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
 		return err != nil && ctx.Err() == nil && sent.never(err), nil
-	}).Do(req)
+	})
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, &RefreshError{
 			Err:       fmt.Errorf("token endpoint %s gave no answer: %w", endpoint.Host, bare(err)),
 			ambiguous: !sent.never(err),
 		}
 	}
-	defer wire.Drain(resp.Body, 0)
+	defer func() { _ = resp.Body.Close() }()
 	return readToken(resp, endpoint.Host)
 }
 

@@ -75,14 +75,14 @@ func (r *renewal) write(ctx context.Context, next *record) (string, error) {
 			return version, nil
 		}
 		if errors.Is(err, ErrConflict) {
-			rec, version, err := r.load(ctx)
-			if err != nil {
-				return "", err
+			rec, there, loadErr := r.load(ctx)
+			if loadErr != nil {
+				return "", loadErr
 			}
 			if rec.AccessToken == next.AccessToken && rec.RefreshToken == next.RefreshToken {
-				return version, nil
+				return there, nil
 			}
-			r.rec, r.version = rec, version
+			r.rec, r.version = rec, there
 			return "", ErrConflict
 		}
 		if !sleep(ctx, wait) {
@@ -116,9 +116,9 @@ func (r *renewal) lease(ctx context.Context) (release func(), err error) {
 		return nil, fmt.Errorf("authtrip: Store.Lease: %w", err)
 	}
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 		defer cancel()
-		_ = give(ctx) // it ends by itself too
+		_ = give(late) // it ends by itself too
 	}, nil
 }
 

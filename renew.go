@@ -129,12 +129,12 @@ func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
 	defer cancel()
 	if u := r.unsaved; u != nil {
 		r.version = u.version
-		snap, kind, err := r.save(ctx, u.rec)
-		if err != nil || snap.usable() {
-			return snap, kind, err
+		snap, kind, saveErr := r.save(ctx, u.rec)
+		if saveErr != nil || snap.usable() {
+			return snap, kind, saveErr
 		}
 	}
-	if err := r.read(ctx); err != nil {
+	if err = r.read(ctx); err != nil {
 		return nil, "", err
 	}
 	if snap, kind := r.adopt(ctx); snap != nil {
@@ -256,7 +256,7 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 		}
 		p.Attempts++
 		p.Owner, p.LastSent = r.owner(), time.Now()
-		if err := r.mark(ctx, p); err != nil {
+		if err = r.mark(ctx, p); err != nil {
 			return nil, "", err
 		}
 		start := time.Now()
@@ -387,7 +387,8 @@ func (r *renewal) request(ctx context.Context) (*oauth2.Token, error) {
 	r.requests++
 	ctx, cancel := context.WithTimeout(ctx, r.timeout()/2)
 	defer cancel()
-	tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) {
+	// Not awaited on ctx: the answer of a Refresher that is late counts.
+	tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) { //nolint:contextcheck // see above
 		return r.Refresher.Refresh(ctx, old)
 	})
 	if err != nil {
@@ -417,7 +418,7 @@ func continues(rec *record, tok *oauth2.Token) error {
 	}
 	old, err := wire.ParseIDClaims(rec.IDToken)
 	if err != nil {
-		return nil // not readable, so nothing to compare with
+		return nil //nolint:nilerr // not readable, so nothing to compare with
 	}
 	claims, err := wire.ParseIDClaims(raw)
 	if err != nil {

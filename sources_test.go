@@ -214,7 +214,7 @@ func TestSubjectFunctionChooses(t *testing.T) {
 		}
 		_, err := r.get(t.Context())
 		wantIs(t, err, refused)
-		if _, err := r.get(context.WithValue(t.Context(), "session", 1)); err != nil { //nolint:revive,staticcheck // a key of this test alone
+		if _, err := r.get(context.WithValue(t.Context(), "session", 1)); err != nil { //nolint:staticcheck // a key of this test alone
 			t.Error(err)
 		}
 	})

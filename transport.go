@@ -142,7 +142,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out.Header["Authorization"] = snap.header
 	if req.Body != nil && req.GetBody == nil {
-		if err := t.keepBody(out); err != nil {
+		if err = t.keepBody(out); err != nil {
 			return nil, err
 		}
 	}

@@ -353,7 +353,7 @@ func TestPlainHTTPIsAnErrorUnlessNamed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = tr.RoundTrip(req) //nolint:bodyclose // there is no body
+		_, err = tr.RoundTrip(req)
 		if (err == nil) != tt.ok {
 			t.Errorf("%s, AllowInsecureHTTP %v: error = %v", tt.target, tt.allow, err)
 		}
@@ -550,7 +550,7 @@ func TestRequestIsNotModifiedAndBodyIsAlwaysClosed(t *testing.T) {
 			}
 			req.Header = nil
 			tr := &authtrip.Transport{Source: tt.source, Base: tt.base}
-			_, err = tr.RoundTrip(req) //nolint:bodyclose // there is none
+			_, err = tr.RoundTrip(req)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("RoundTrip() error = %v, want %v", err, tt.want)
 			}
@@ -592,7 +592,7 @@ func TestBodyThatNobodyFillsEndsWithTheContext(t *testing.T) {
 		}
 		req.ContentLength = 10
 		tr := &authtrip.Transport{Source: new(authtriptest.Source)}
-		_, err = tr.RoundTrip(req) //nolint:bodyclose // there is none
+		_, err = tr.RoundTrip(req)
 		wantIs(t, err, context.DeadlineExceeded)
 	})
 }
@@ -604,7 +604,7 @@ func TestTokensThatNoHeaderCanCarryAreErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = tr.RoundTrip(req) //nolint:bodyclose // there is none
+		_, err = tr.RoundTrip(req)
 		secret := bad
 		if len(bad) < 2 {
 			secret = ""
@@ -619,7 +619,7 @@ func TestBadOriginsNameTheField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tr.RoundTrip(req) //nolint:bodyclose // there is none
+	_, err = tr.RoundTrip(req)
 	if err == nil || !strings.Contains(err.Error(), "Transport.Origins[1]") {
 		t.Errorf("error = %v, want one that names Origins[1]", err)
 	}
@@ -678,7 +678,7 @@ func TestOpaqueURLThatNamesAnotherHostGetsNoToken(t *testing.T) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 	})}
 	req := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: "api.example", Opaque: "//evil.example/"}}
-	if _, err := tr.RoundTrip(req); err != nil { //nolint:bodyclose // there is none
+	if _, err := tr.RoundTrip(req); err != nil {
 		t.Fatal(err)
 	}
 	if sent != "" {

@@ -34,7 +34,7 @@ type Echo struct {
 // is none ends the test.
 func ReadEcho(tb testing.TB, resp *http.Response) Echo {
 	tb.Helper()
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var e Echo
 	if resp.StatusCode != http.StatusOK {
 		tb.Fatalf("authtriptest: status = %d, want an echo with 200", resp.StatusCode)

@@ -2,6 +2,7 @@ package authtriptest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -83,7 +84,7 @@ func (c *conn) Close() error {
 
 // wrap makes the errors look like those of a socket.
 func (c *conn) wrap(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "memory", Source: c.local, Addr: c.remote, Err: err}

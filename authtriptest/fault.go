@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -266,7 +265,7 @@ func drop(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	var raw net.Conn = conn
+	raw := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}

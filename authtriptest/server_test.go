@@ -186,14 +186,17 @@ func TestIDTokenIsSignedWithThePublishedKey(t *testing.T) {
 // verify checks a JWT with the key that the metadata leads to.
 func verify(t *testing.T, c *http.Client, raw string) {
 	t.Helper()
-	var meta struct{ Issuer, JWKS_URI string }
+	var meta struct {
+		Issuer  string
+		JWKSURI string `json:"jwks_uri"`
+	}
 	var set struct{ Keys []struct{ X, Y, Kid string } }
 	for _, doc := range []struct {
 		url func() string
 		v   any
 	}{
 		{func() string { return origin + authtriptest.MetadataPath }, &meta},
-		{func() string { return meta.JWKS_URI }, &set},
+		{func() string { return meta.JWKSURI }, &set},
 	} {
 		resp := get(t, c, doc.url(), "")
 		if err := json.NewDecoder(resp.Body).Decode(doc.v); err != nil {

@@ -155,7 +155,7 @@ func cacheTakeRace(tb testing.TB, c cacheSubject) {
 		won := race(tb, func(int) error {
 			got, err := c.Take(tb.Context(), "key")
 			if err == nil && string(got) != "one" {
-				return errors.New("Take returned another value")
+				return errors.New("value of Take is another one")
 			}
 			return err
 		}, authtrip.ErrNotFound)

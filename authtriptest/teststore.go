@@ -70,7 +70,7 @@ func storeCreate(tb testing.TB, s authtrip.Store) {
 
 func storeCreateConflict(tb testing.TB, s authtrip.Store) {
 	version := mustSave(tb, s, "key", "one", "")
-	wantConflict(tb, s, "key", "")
+	wantConflict(tb, s, "")
 	wantRecord(tb, s, "key", "one", version)
 }
 
@@ -81,15 +81,15 @@ func storeSave(tb testing.TB, s authtrip.Store) {
 }
 
 func storeSaveConflict(tb testing.TB, s authtrip.Store) {
-	wantConflict(tb, s, "key", "no such version")
+	wantConflict(tb, s, "no such version")
 	if _, _, err := s.Load(tb.Context(), "key"); !errors.Is(err, authtrip.ErrNotFound) {
 		tb.Errorf("Load after a lost Save: %v, want ErrNotFound", err)
 	}
 	first := mustSave(tb, s, "key", "one", "")
 	second := mustSave(tb, s, "key", "two", first)
-	wantConflict(tb, s, "key", first)
-	wantConflict(tb, s, "key", "no such version")
-	wantConflict(tb, s, "key", second+"0")
+	wantConflict(tb, s, first)
+	wantConflict(tb, s, "no such version")
+	wantConflict(tb, s, second+"0")
 	wantRecord(tb, s, "key", "two", second)
 }
 
@@ -100,7 +100,7 @@ func storeDelete(tb testing.TB, s authtrip.Store) {
 	if _, _, err := s.Load(tb.Context(), "key"); !errors.Is(err, authtrip.ErrNotFound) {
 		tb.Errorf("Load after Delete: %v, want ErrNotFound", err)
 	}
-	wantConflict(tb, s, "key", version)
+	wantConflict(tb, s, version)
 	wantRecord(tb, s, "key2", "other", other)
 }
 
@@ -139,7 +139,7 @@ func storeVersions(tb testing.TB, s authtrip.Store) {
 				tb.Fatalf("version %q came back", version)
 			}
 			for old := range seen {
-				wantConflict(tb, s, "key", old)
+				wantConflict(tb, s, old)
 				if err := s.Delete(tb.Context(), "key", old); !errors.Is(err, authtrip.ErrConflict) {
 					tb.Fatalf("Delete with the old version %q: %v, want ErrConflict", old, err)
 				}
@@ -300,9 +300,9 @@ func mustDelete(tb testing.TB, s authtrip.Store, key, version string) {
 	}
 }
 
-func wantConflict(tb testing.TB, s authtrip.Store, key, version string) {
+func wantConflict(tb testing.TB, s authtrip.Store, version string) {
 	tb.Helper()
-	if _, err := s.Save(tb.Context(), key, []byte("lost"), version); !errors.Is(err, authtrip.ErrConflict) {
+	if _, err := s.Save(tb.Context(), "key", []byte("lost"), version); !errors.Is(err, authtrip.ErrConflict) {
 		tb.Fatalf("Save with version %q: %v, want ErrConflict", version, err)
 	}
 }

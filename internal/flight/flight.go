@@ -81,11 +81,11 @@ func (g *Group[T]) Start(ctx context.Context, key string, timeout time.Duration,
 		g.mu.Unlock()
 		defer g.running.Done()
 
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		// Not awaited on ctx: what is in flight ends by itself, or Close and the
 		// next caller would believe that it has.
-		return Await(context.Background(), func() (T, error) { return fn(ctx) })
+		return Await(context.Background(), func() (T, error) { return fn(own) }) //nolint:contextcheck // see above
 	})
 }
 

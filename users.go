@@ -1,0 +1,101 @@
+package authtrip
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Users is the application's record of its users: for each, the last verified
+// claims and when they were fetched. It outlives the tokens with which they were
+// fetched. A user is an issuer and a subject together (OpenID Connect Core 1.0,
+// section 5.7), never an email address.
+//
+// The zero value keeps 10,000 users in memory for thirty days. Users is safe for
+// concurrent use, must not be copied, and its fields must not be modified after
+// first use. Its methods block as Cache does.
+type Users struct {
+	// Cache keeps the records, under keys from which no user can be read. If nil,
+	// memory does.
+	Cache Cache
+	// TTL is how long a record is kept after it was last put. If 0 or less, it is
+	// thirty days.
+	TTL time.Duration
+
+	memory MemoryCache
+}
+
+// Put keeps what a [UserInfoSource] returned. [UserInfoSource.Users] does so by
+// itself.
+func (u *Users) Put(ctx context.Context, info *UserInfo) error {
+	ttl := u.TTL
+	if ttl <= 0 {
+		ttl = 30 * 24 * time.Hour
+	}
+	if err := u.cache().Set(ctx, userKey(info.Issuer, info.Subject), info.encode(), ttl); err != nil {
+		return fmt.Errorf("authtrip: Users.Cache: %w", err)
+	}
+	return nil
+}
+
+// Get returns the record of a user, or [ErrNotFound]. FetchedAt is its age; it is
+// Stale, as nobody was asked.
+func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, error) {
+	doc, err := u.cache().Get(ctx, userKey(issuer, subject))
+	if errors.Is(err, ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("authtrip: Users.Cache: %w", err)
+	}
+	info, err := decodeUserInfo(doc)
+	if err != nil {
+		return nil, err
+	}
+	if info.Issuer != issuer || info.Subject != subject {
+		return nil, errors.New("authtrip: the record in Users.Cache is another user's")
+	}
+	info.Stale = true
+	return info, nil
+}
+
+// Delete removes the record of a user. It is no error if there is none.
+func (u *Users) Delete(ctx context.Context, issuer, subject string) error {
+	if _, err := u.cache().Take(ctx, userKey(issuer, subject)); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("authtrip: Users.Cache: %w", err)
+	}
+	return nil
+}
+
+func (u *Users) cache() Cache {
+	if u.Cache == nil {
+		return &u.memory
+	}
+	return u.Cache
+}
+
+func userKey(issuer, subject string) string { return "user:" + hashed(issuer, subject) }
+
+// userInfoDocument is how user info is kept in a [Cache].
+type userInfoDocument struct {
+	Format    int             `json:"format"`
+	Issuer    string          `json:"iss"`
+	Subject   string          `json:"sub"`
+	FetchedAt time.Time       `json:"fetched_at"`
+	Claims    json.RawMessage `json:"claims"`
+}
+
+func (u *UserInfo) encode() []byte {
+	doc, _ := json.Marshal(userInfoDocument{recordFormat, u.Issuer, u.Subject, u.FetchedAt, u.claims}) // claims were decoded once
+	return doc
+}
+
+func decodeUserInfo(b []byte) (*UserInfo, error) {
+	var doc userInfoDocument
+	if err := json.Unmarshal(b, &doc); err != nil || doc.Format != recordFormat || doc.Subject == "" {
+		return nil, errors.New("authtrip: user info in the Cache is not of this version of authtrip")
+	}
+	return &UserInfo{Issuer: doc.Issuer, Subject: doc.Subject, FetchedAt: doc.FetchedAt, claims: doc.Claims}, nil
+}
