@@ -1,0 +1,191 @@
+// Package login gets the token that package authtrip then keeps alive: from an
+// issuer URL to an *http.Client in five lines.
+//
+//	provider, err := login.Discover(ctx, "https://issuer.example")
+//	client := &login.Client{Provider: provider, ID: "my-cli"}
+//	session, err := (&login.Loopback{Client: client}).Login(ctx)
+//	api := &http.Client{Transport: &authtrip.Transport{Source: client.Source(session)}}
+//
+// # Logging a user in
+//
+// [Client.AuthCodeURL] makes the URL to send the user to, and a [Transaction]:
+// what is remembered until the user is back. [Client.Exchange] takes the
+// Transaction and the whole redirect response, verifies all of it, and spends
+// the code last. A web application mounts [Handlers], which do both and carry
+// the Transaction in [Transactions]; a program on somebody's own machine uses
+// [Loopback], and one without a browser [Client.DeviceAuth].
+//
+// PKCE with S256, state and, for OpenID Connect, a nonce are part of every
+// login, and cannot be left out. An ID token is verified by go-oidc, and by what
+// OpenID Connect Core 1.0, section 3.1.3.7, asks for beyond that.
+//
+// # Other tokens
+//
+// [Client.ClientCredentials], [Client.JWTBearer] and [Client.TokenExchange] are
+// for programs that act without a user present. The password grant is not here
+// (RFC 9700, section 2.4).
+//
+// # Errors
+//
+// A *[CheckError] says that something was refused and which check it failed; an
+// *[AuthorizationError], that the server refused; an *[EndpointError] or an
+// *[authtrip.RefreshError], that a request failed; anything else names what is
+// configured wrongly. No text holds a token, a secret, a code, a state or the
+// name of a user. On an error nothing is stored.
+package login
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"example.com/authtrip"
+	"golang.org/x/oauth2"
+)
+
+// A Client is a program that is registered with a [Provider].
+//
+// Provider and ID are required, and RedirectURL for logins by redirect. A Client
+// is safe for concurrent use if its functions are, and must not be modified
+// after first use.
+type Client struct {
+	// Provider is the server; required.
+	Provider *Provider
+	// ID is the client_id; required.
+	ID string
+	// Secret is the client's secret; "" for a public client, and for one that
+	// has a Key or a certificate.
+	Secret string
+	// SecretFunc, if set, replaces Secret. It is asked for each request, so that
+	// a secret can change while the program runs.
+	SecretFunc func(context.Context) (string, error)
+	// Key signs for private_key_jwt: an RSA, ECDSA or Ed25519 key, in memory or
+	// in a device. KeyID names it to the server, "" where the server can do
+	// without.
+	Key   crypto.Signer
+	KeyID string
+	// KeyAlg is the algorithm of the signature. If "", it follows from the key,
+	// and for RSA it is RS256 unless the server only takes PS256.
+	KeyAlg string
+	// AuthMethod is how the client authenticates itself: one of client_secret_basic,
+	// client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth,
+	// self_signed_tls_client_auth or none. If "", it is what the metadata offers
+	// for what the client has. It is never probed. For the two with a
+	// certificate, HTTPClient shows it.
+	AuthMethod string
+	// AssertionAudience is the aud of a signed client authentication. If "", it
+	// is the issuer; some servers want the URL of their token endpoint.
+	AssertionAudience string
+	// RawBasic sends ID and Secret in the Basic header as they are, for servers
+	// that do not decode them. RFC 6749, section 2.3.1 has them form-encoded.
+	RawBasic bool
+	// RedirectURL is where the user comes back to. It is sent as it is written
+	// here and never made from a request.
+	RedirectURL string
+	// Scopes are asked for by logins. If nil, it is openid. With openid among
+	// them an ID token is required; without it there is none.
+	Scopes []string
+	// Resources are the APIs that tokens are for, each an absolute URI without
+	// fragment (RFC 8707).
+	Resources []string
+	// PushRequests sends each authorization request from here to the server
+	// (RFC 9126) instead of through the browser. It is done in any case if the
+	// metadata requires it.
+	PushRequests bool
+	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
+	// those of the metadata. "none" and the symmetric ones never are.
+	IDTokenAlgs []string
+	// ClockSkew is how far this machine's clock and the server's may be apart. If
+	// 0, it is a minute; negative means not at all.
+	ClockSkew time.Duration
+	// LoginTimeout is how long a user has between [Client.AuthCodeURL] and
+	// [Client.Exchange]. If 0 or less, it is ten minutes.
+	LoginTimeout time.Duration
+	// HTTPClient sends the requests of this client. If nil, the Provider's does.
+	// Redirects are refused whatever it says.
+	HTTPClient *http.Client
+}
+
+// Source returns a source that keeps the session's token alive. Store, Key and
+// the other fields can be set on it before it is used. If s is nil, the token is
+// in the Store that is then set: a program that starts again does not log in
+// again.
+func (c *Client) Source(s *Session) *authtrip.Source {
+	src := &authtrip.Source{Refresher: c.RefreshToken()}
+	if s != nil {
+		src.Initial = s.Token
+	}
+	return src
+}
+
+// UserInfoSource returns what answers who the token of src speaks for, verified
+// against its ID token. Its fields can be set before it is used. The error is that
+// of [Provider.Metadata], or wraps [errors.ErrUnsupported].
+func (c *Client) UserInfoSource(ctx context.Context, src oauth2.TokenSource) (*authtrip.UserInfoSource, error) {
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, false)
+	if err != nil {
+		return nil, err
+	}
+	u := &authtrip.UserInfoSource{
+		URL:               endpoint.String(),
+		Source:            src,
+		Issuer:            c.Provider.Issuer,
+		VerifyJWT:         c.verifyUserInfo,
+		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
+	}
+	if h := c.httpClient(); h != nil {
+		u.Base = h.Transport
+	}
+	return u, nil
+}
+
+// metadata returns the provider's, after a look at what every request needs.
+func (c *Client) metadata(ctx context.Context) (*Metadata, error) {
+	if c.ID == "" {
+		return nil, errors.New("login: Client.ID is empty")
+	}
+	if err := c.Provider.check(); err != nil {
+		return nil, err
+	}
+	return c.Provider.Metadata(ctx)
+}
+
+func (c *Client) httpClient() *http.Client {
+	if c.HTTPClient != nil {
+		return c.HTTPClient
+	}
+	return c.Provider.HTTPClient
+}
+
+func (c *Client) scopes() []string {
+	if c.Scopes == nil {
+		return []string{scopeOpenID}
+	}
+	return slices.Clone(c.Scopes)
+}
+
+const scopeOpenID = "openid"
+
+func (c *Client) skew() time.Duration {
+	switch {
+	case c.ClockSkew < 0:
+		return 0
+	case c.ClockSkew == 0:
+		return time.Minute
+	}
+	return c.ClockSkew
+}
+
+func (c *Client) loginTimeout() time.Duration {
+	if c.LoginTimeout <= 0 {
+		return 10 * time.Minute
+	}
+	return c.LoginTimeout
+}

@@ -1,0 +1,225 @@
+package login
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/cryptosigner"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// The client authentication methods of the registry of RFC 7591 and RFC 8705.
+const (
+	authBasic         = "client_secret_basic"
+	authPost          = "client_secret_post"
+	authSecretJWT     = "client_secret_jwt"
+	authPrivateKey    = "private_key_jwt"
+	authTLS           = "tls_client_auth"
+	authSelfSignedTLS = "self_signed_tls_client_auth"
+	authNone          = "none"
+)
+
+const (
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// assertionLife is how long a signed client authentication counts.
+	assertionLife = time.Minute
+)
+
+// clientAuth is one method, chosen. Rule 17: there is never a second one in a
+// request.
+type clientAuth struct {
+	*Client
+	method string
+	algs   []string // what the server says it verifies
+}
+
+// auth chooses the method: the configured one, else from the metadata what fits
+// what the client has.
+func (c *Client) auth(m *Metadata) (*clientAuth, error) {
+	a := &clientAuth{Client: c, method: c.AuthMethod, algs: m.TokenEndpointAuthSigningAlgs}
+	hasSecret := c.Secret != "" || c.SecretFunc != nil
+	if a.method == "" {
+		a.method = c.chooseMethod(m.TokenEndpointAuthMethods, hasSecret)
+	}
+	switch a.method {
+	case authNone, authTLS, authSelfSignedTLS:
+	case authBasic, authPost, authSecretJWT:
+		if !hasSecret {
+			return nil, fmt.Errorf("login: Client.Secret is empty: %s needs it", a.method)
+		}
+	case authPrivateKey:
+		if c.Key == nil {
+			return nil, errors.New("login: Client.Key is nil: private_key_jwt needs it")
+		}
+	case "":
+		return nil, errors.New("login: the provider offers no authentication method for what the client has: set Client.AuthMethod")
+	default:
+		return nil, fmt.Errorf("login: Client.AuthMethod %q is none that is known", cut(a.method))
+	}
+	return a, nil
+}
+
+func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
+	var fit []string
+	switch {
+	case c.Key != nil:
+		fit = []string{authPrivateKey}
+	case hasSecret:
+		fit = []string{authBasic, authPost, authSecretJWT}
+	default:
+		// A client that has nothing cannot do more than say its name, and not
+		// every server lists that.
+		return authNone
+	}
+	if offered == nil {
+		offered = []string{authBasic} // RFC 8414, section 2
+	}
+	for _, method := range fit {
+		if slices.Contains(offered, method) {
+			return method
+		}
+	}
+	return ""
+}
+
+func (a *clientAuth) mtls() bool { return a.method == authTLS || a.method == authSelfSignedTLS }
+
+// apply adds the client's authentication to a request.
+func (a *clientAuth) apply(ctx context.Context, header http.Header, form url.Values) error {
+	switch a.method {
+	case authBasic, authPost:
+		return a.applySecret(ctx, header, form)
+	case authSecretJWT, authPrivateKey:
+		assertion, err := a.assertion(ctx)
+		if err != nil {
+			return err
+		}
+		form.Set("client_id", a.ID)
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", assertion)
+	default:
+		form.Set("client_id", a.ID)
+	}
+	return nil
+}
+
+func (a *clientAuth) applySecret(ctx context.Context, header http.Header, form url.Values) error {
+	secret, err := a.secret(ctx)
+	if err != nil {
+		return err
+	}
+	if a.method == authPost {
+		form.Set("client_id", a.ID)
+		form.Set("client_secret", secret)
+		return nil
+	}
+	id := a.ID
+	if !a.RawBasic {
+		// Rule 18.
+		id, secret = url.QueryEscape(id), url.QueryEscape(secret)
+	}
+	(&http.Request{Header: header}).SetBasicAuth(id, secret)
+	return nil
+}
+
+func (c *Client) secret(ctx context.Context) (string, error) {
+	if c.SecretFunc == nil {
+		return c.Secret, nil
+	}
+	secret, err := c.SecretFunc(ctx)
+	if err != nil {
+		return "", fmt.Errorf("login: Client.SecretFunc: %w", err)
+	}
+	if secret == "" {
+		return "", errors.New("login: Client.SecretFunc returned no secret")
+	}
+	return secret, nil
+}
+
+// assertion signs who the client is (RFC 7523, section 3), for one request.
+func (a *clientAuth) assertion(ctx context.Context) (string, error) {
+	key, err := a.signingKey(ctx)
+	if err != nil {
+		return "", err
+	}
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return "", fmt.Errorf("login: Client.Key or Client.KeyAlg does not fit: %w", err)
+	}
+	aud := a.AssertionAudience
+	if aud == "" {
+		aud = a.Provider.Issuer
+	}
+	now := time.Now()
+	signed, err := jwt.Signed(signer).Claims(map[string]any{
+		"iss": a.ID,
+		"sub": a.ID,
+		"aud": aud,
+		"jti": rand.Text(),
+		"iat": now.Unix(),
+		"exp": now.Add(assertionLife).Unix(),
+	}).Serialize()
+	if err != nil {
+		return "", fmt.Errorf("login: Client.Key cannot sign: %w", err)
+	}
+	return signed, nil
+}
+
+func (a *clientAuth) signingKey(ctx context.Context) (jose.SigningKey, error) {
+	if a.method == authSecretJWT {
+		secret, err := a.secret(ctx)
+		alg := jose.SignatureAlgorithm(a.KeyAlg)
+		if alg == "" {
+			alg = jose.HS256
+		}
+		return jose.SigningKey{Algorithm: alg, Key: []byte(secret)}, err
+	}
+	alg, err := a.keyAlg()
+	if err != nil {
+		return jose.SigningKey{}, err
+	}
+	return jose.SigningKey{
+		Algorithm: alg,
+		Key:       jose.JSONWebKey{Key: cryptosigner.Opaque(a.Key), KeyID: a.KeyID, Algorithm: string(alg)},
+	}, nil
+}
+
+func (a *clientAuth) keyAlg() (jose.SignatureAlgorithm, error) {
+	if a.KeyAlg != "" {
+		return jose.SignatureAlgorithm(a.KeyAlg), nil
+	}
+	return keyAlg(a.Key.Public(), a.algs)
+}
+
+func keyAlg(public crypto.PublicKey, offered []string) (jose.SignatureAlgorithm, error) {
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		if len(offered) > 0 && !slices.Contains(offered, string(jose.RS256)) && slices.Contains(offered, string(jose.PS256)) {
+			return jose.PS256, nil
+		}
+		return jose.RS256, nil
+	case *ecdsa.PublicKey:
+		switch public.Curve.Params().BitSize {
+		case 256:
+			return jose.ES256, nil
+		case 384:
+			return jose.ES384, nil
+		case 521:
+			return jose.ES512, nil
+		}
+	case ed25519.PublicKey:
+		return jose.EdDSA, nil
+	}
+	return "", fmt.Errorf("login: Client.Key of type %T is none that can sign", public)
+}

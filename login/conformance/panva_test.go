@@ -1,0 +1,247 @@
+package conformance
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	panvaDir    = "panva"
+	panvaSecret = "a secret that is long enough for HS256"
+)
+
+// newPanva starts oidc-provider. It ends with the test, as its input does.
+func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
+	t.Helper()
+	install(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlaces(t)
+	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "clients": panvaClients(p, key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "server.mjs")
+	cmd.Dir = panvaDir
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("node is needed: %v", err)
+	}
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+	if _, err := io.WriteString(in, string(config)+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		_ = cmd.Wait()
+		t.Fatalf("oidc-provider does not start: %v\n%s", err, log.String())
+	}
+	provider, err := login.Discover(t.Context(), strings.TrimSpace(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return provider, p, key
+}
+
+// install has npm fetch what package-lock.json names, if it is not there.
+func install(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(panvaDir + "/node_modules/oidc-provider/package.json"); err == nil {
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd.Dir = panvaDir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+}
+
+func panvaClients(p places, key *ecdsa.PrivateKey) []map[string]any {
+	base := func(id, method string) map[string]any {
+		c := map[string]any{
+			"client_id":                  id,
+			"token_endpoint_auth_method": method,
+			"redirect_uris":              p.redirectURLs(),
+			"post_logout_redirect_uris":  []string{redirectURL},
+			"grant_types":                []string{"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"},
+			"application_type":           "native",
+		}
+		if strings.HasPrefix(method, "client_secret") {
+			c["client_secret"] = panvaSecret
+		}
+		if method == "none" {
+			c["grant_types"] = []string{"authorization_code", "refresh_token"}
+		}
+		return c
+	}
+	signed := base("signed", "client_secret_basic")
+	signed["userinfo_signed_response_alg"] = "RS256"
+	signed["introspection_signed_response_alg"] = "RS256"
+	byKey := base("private_key_jwt", "private_key_jwt")
+	byKey["token_endpoint_auth_signing_alg"] = "ES256"
+	byKey["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "mine", Use: "sig", Algorithm: "ES256"}}}
+	pushed := base("pushed", "client_secret_basic")
+	pushed["require_pushed_authorization_requests"] = true
+	return []map[string]any{
+		base("client_secret_basic", "client_secret_basic"), base("client_secret_post", "client_secret_post"),
+		base("client_secret_jwt", "client_secret_jwt"), base("none", "none"), byKey, signed, pushed,
+	}
+}
+
+func TestPanva(t *testing.T) {
+	provider, p, key := newPanva(t)
+	make := func(c *login.Client) *server {
+		c.Provider, c.RedirectURL = provider, redirectURL
+		return &server{
+			client: c,
+			// It gives refresh tokens to those whom the user was asked about.
+			request: &login.AuthRequest{Scopes: []string{"openid", "email", "offline_access"}, Prompt: "consent"},
+			name:    "alice", password: "any",
+			places: p,
+			pkce:   true, userInfo: true, revocation: true, introspection: true, logout: true,
+		}
+	}
+	t.Run("client_secret_basic", make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret}).run)
+	for _, c := range []*login.Client{
+		{ID: "client_secret_post", Secret: panvaSecret, AuthMethod: "client_secret_post"},
+		{ID: "client_secret_jwt", Secret: panvaSecret, AuthMethod: "client_secret_jwt"},
+		{ID: "private_key_jwt", Key: key, KeyID: "mine"},
+		{ID: "none"},
+		{ID: "signed", Secret: panvaSecret},
+		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
+	} {
+		s := make(c)
+		t.Run(c.ID, func(t *testing.T) {
+			t.Run("login", s.testLogin)
+			t.Run("expiry and rotation", s.testRotation)
+			t.Run("user info", s.testUserInfo)
+			t.Run("revocation", s.testRevocation)
+			if c.ID != "none" {
+				t.Run("introspection", s.testIntrospection)
+			}
+		})
+	}
+	t.Run("client credentials", func(t *testing.T) {
+		c := make(&login.Client{ID: "private_key_jwt", Key: key, KeyID: "mine"}).client
+		src := &authtrip.Source{Refresher: c.ClientCredentials(nil)}
+		defer func() { _ = src.Close() }()
+		if tok, err := src.TokenContext(t.Context()); err != nil || tok.AccessToken == "" {
+			t.Error(err)
+		}
+	})
+	t.Run("signed answers", func(t *testing.T) {
+		seen := &mediaTypes{}
+		s := make(&login.Client{ID: "signed", Secret: panvaSecret, HTTPClient: &http.Client{Transport: seen}})
+		s.testUserInfo(t)
+		s.testIntrospection(t)
+		for _, want := range []string{"application/jwt", "application/token-introspection+jwt"} {
+			if !strings.Contains(seen.String(), want) {
+				t.Errorf("no answer was %s", want)
+			}
+		}
+	})
+	s := make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret})
+	t.Run("device", s.testDevice)
+	t.Run("form_post", s.testFormPost)
+	t.Run("denied", s.testDenied)
+	t.Run("max_age and prompt", s.testPrompt)
+}
+
+// mediaTypes notes what kind of answers come.
+type mediaTypes struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (m *mediaTypes) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.seen = append(m.seen, resp.Header.Get("Content-Type"))
+	}
+	return resp, err
+}
+
+func (m *mediaTypes) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.seen, "\n")
+}
+
+func (s *server) testDevice(t *testing.T) {
+	d, err := s.client.DeviceAuth(t.Context(), s.request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, page := s.browser(t).visit(d.VerificationURIComplete, "nowhere"); page == "" {
+		t.Fatal("the device's page leads nowhere")
+	}
+	d.Interval = 1
+	session, err := s.client.DeviceToken(t.Context(), d, s.request)
+	if err != nil || session.IDToken.Subject != s.name {
+		t.Error(err)
+	}
+}
+
+// testFormPost has the answer sent as a form, which the browser posts to a web
+// application.
+func (s *server) testFormPost(t *testing.T) {
+	req := *s.request
+	req.FormPost = true
+	form := *s
+	form.request = &req
+	form.testHandlers(t)
+}
+
+func (s *server) testDenied(t *testing.T) {
+	at, tx, err := s.client.AuthCodeURL(t.Context(), &login.AuthRequest{Prompt: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _ := s.browser(t).visit(at, redirectURL)
+	_, err = s.client.Exchange(t.Context(), tx, back)
+	wantCode(t, err, "login_required")
+	u, err := url.Parse(back)
+	if err != nil || u.Query().Get("iss") != s.client.Provider.Issuer {
+		t.Error("the server does not send iss, which this test is about")
+	}
+	if m, err := s.client.Provider.Metadata(t.Context()); err != nil || !m.AuthorizationResponseIssParameterSupported {
+		t.Errorf("the server does not say that it sends iss: %v", err)
+	}
+}
+
+func (s *server) testPrompt(t *testing.T) {
+	again := *s
+	again.request = &login.AuthRequest{Scopes: []string{"openid"}, Prompt: "login", MaxAge: -1, LoginHint: "alice"}
+	session := again.signIn(t)
+	if session.IDToken.AuthTime.IsZero() {
+		t.Error("there is no auth_time")
+	}
+}

@@ -1,0 +1,93 @@
+package conformance
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
+	"github.com/zitadel/oidc/v3/example/server/exampleop"
+	"github.com/zitadel/oidc/v3/example/server/storage"
+)
+
+// newZitadel is the provider of zitadel/oidc with the storage of its examples.
+func newZitadel(t *testing.T) (*server, *storage.Storage) {
+	t.Helper()
+	p := newPlaces(t)
+	site := httptest.NewUnstartedServer(nil)
+	issuer := "http://" + site.Listener.Addr().String()
+	clients := map[string]*storage.Client{
+		"web":    storage.WebClient("web", "secret with spaces", p.redirectURLs()...),
+		"cli":    storage.NativeClient("cli", p.redirectURLs()...),
+		"device": storage.DeviceClient("device", "secret"),
+	}
+	st := storage.NewStorageWithClients(storage.NewUserStore(issuer), clients)
+	site.Config.Handler = exampleop.SetupServer(issuer, st, slog.New(slog.NewTextHandler(io.Discard, nil)), false)
+	site.Start()
+	t.Cleanup(site.Close)
+	provider, err := login.Discover(t.Context(), issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &server{
+		client:   &login.Client{Provider: provider, ID: "web", Secret: "secret with spaces", RedirectURL: redirectURL},
+		request:  &login.AuthRequest{Scopes: []string{"openid", "profile", "offline_access"}},
+		name:     "test-user@127.0.0.1",
+		password: "verysecure",
+		places:   p,
+		pkce:     true, userInfo: true, revocation: true, introspection: true, logout: true,
+	}, st
+}
+
+func TestZitadel(t *testing.T) {
+	s, st := newZitadel(t)
+	t.Run("confidential", s.run)
+
+	public := *s
+	public.client = &login.Client{Provider: s.client.Provider, ID: "cli", RedirectURL: redirectURL}
+	public.introspection = false // it is for clients that can authenticate themselves
+	public.places = newPlaces(t)
+	t.Run("public", func(t *testing.T) {
+		t.Run("login", public.testLogin)
+		t.Run("expiry and rotation", public.testRotation)
+		t.Run("user info", public.testUserInfo)
+	})
+
+	t.Run("client credentials", func(t *testing.T) {
+		c := &login.Client{Provider: s.client.Provider, ID: "sid1", Secret: "verysecret"}
+		src := &authtrip.Source{Refresher: c.ClientCredentials(&login.TokenRequest{Scopes: []string{"openid"}})}
+		defer func() { _ = src.Close() }()
+		if tok, err := src.TokenContext(t.Context()); err != nil || tok.AccessToken == "" {
+			t.Error(err)
+		}
+	})
+
+	t.Run("device", func(t *testing.T) {
+		c := &login.Client{Provider: s.client.Provider, ID: "device", Secret: "secret"}
+		req := &login.AuthRequest{Scopes: []string{"openid"}}
+		d, err := c.DeviceAuth(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Interval = 1
+		if err := st.CompleteDeviceAuthorization(context.Background(), d.UserCode, "id1"); err != nil {
+			t.Fatal(err)
+		}
+		session, err := c.DeviceToken(t.Context(), d, req)
+		if err != nil || session.IDToken.Subject != "id1" {
+			t.Error(err)
+		}
+	})
+}
+
+// The public client's redirect is one of another port than any that is
+// registered: RFC 8252, section 7.3.
+func TestZitadelAnyPort(t *testing.T) {
+	s, _ := newZitadel(t)
+	s.client = &login.Client{Provider: s.client.Provider, ID: "cli"}
+	s.places.loopback = "127.0.0.1:0"
+	s.testLoopback(t)
+}

@@ -1,0 +1,182 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"example.com/authtrip"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// defaultInterval is the time between two polls if the server does not say,
+	// and what is added to it when it says slow_down (RFC 8628, section 3.5).
+	defaultInterval = 5 * time.Second
+	maxInterval     = time.Minute
+	// maxDeviceLife bounds what a server may say that a device code lives.
+	maxDeviceLife = time.Hour
+)
+
+// DeviceAuth begins a login on another device (RFC 8628): the user opens the
+// answer's VerificationURI there and types its UserCode. [Client.DeviceToken]
+// waits for that. Of req, Scopes, Resources and Params count.
+//
+// It blocks until the answer is there or ctx ends. Its errors are those of
+// [Provider.Metadata], *[EndpointError], and plain ones that name the field that
+// is wrong.
+func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.DeviceAuthResponse, error) {
+	if req == nil {
+		req = new(AuthRequest)
+	}
+	scopes, resources := c.scopes(), c.Resources
+	if req.Scopes != nil {
+		scopes = req.Scopes
+	}
+	if req.Resources != nil {
+		resources = req.Resources
+	}
+	if err := checkResources(resources); err != nil {
+		return nil, err
+	}
+	form := make(url.Values)
+	if len(scopes) > 0 {
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	if len(resources) > 0 {
+		form["resource"] = resources
+	}
+	if err := addParams(form, req.Params); err != nil {
+		return nil, err
+	}
+	a, err := c.post(ctx, endpointDevice, form, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	return readDevice(a)
+}
+
+func readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
+	if a.status != http.StatusOK {
+		return nil, a.fail(endpointDevice, errors.New("want status 200"))
+	}
+	d := new(oauth2.DeviceAuthResponse)
+	if err := a.decode(d); err != nil {
+		return nil, a.fail(endpointDevice, errors.New("the answer is not that of RFC 8628"))
+	}
+	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
+		return nil, a.fail(endpointDevice, errors.New("the answer lacks device_code, user_code or verification_uri"))
+	}
+	if u, err := url.Parse(d.VerificationURI); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
+		return nil, a.fail(endpointDevice, errors.New("verification_uri is not a web address"))
+	}
+	return d, nil
+}
+
+// DeviceToken waits until the user has logged in on the other device, and
+// returns the session. req is that of [Client.DeviceAuth]; it may be nil.
+//
+// It blocks until then, until the code expires, or until ctx ends. It asks as
+// often as the server allows, slower when told so, and an answer that gets lost
+// is asked for again. A refusal is an *[AuthorizationError]: access_denied, or
+// expired_token.
+func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, req *AuthRequest) (*Session, error) {
+	if d == nil || d.DeviceCode == "" {
+		return nil, errors.New("login: DeviceToken: the device code is empty")
+	}
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, err := c.grant(ctx, m, "urn:ietf:params:oauth:grant-type:device_code")
+	if err != nil {
+		return nil, err
+	}
+	g.Form = func(_ context.Context, _ *oauth2.Token, form url.Values) error {
+		form.Set("device_code", d.DeviceCode)
+		return nil
+	}
+	p := newPoll(d)
+	tok, err := p.run(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	scopes := c.scopes()
+	if req != nil && req.Scopes != nil {
+		scopes = req.Scopes
+	}
+	return c.session(ctx, m, tok, expectation{scopes: scopes})
+}
+
+// A poll asks until there is an answer.
+type poll struct {
+	interval time.Duration
+	until    time.Time
+}
+
+func newPoll(d *oauth2.DeviceAuthResponse) *poll {
+	p := &poll{interval: time.Duration(d.Interval) * time.Second, until: d.Expiry}
+	if p.interval <= 0 {
+		p.interval = defaultInterval
+	}
+	p.interval = min(p.interval, maxInterval)
+	if latest := time.Now().Add(maxDeviceLife); p.until.IsZero() || p.until.After(latest) {
+		p.until = latest
+	}
+	return p
+}
+
+func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+	for {
+		if err := p.wait(ctx); err != nil {
+			return nil, err
+		}
+		tok, err := g.Refresh(ctx, nil)
+		if err == nil {
+			return tok, nil
+		}
+		if err = p.again(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *poll) wait(ctx context.Context) error {
+	if time.Now().Add(p.interval).After(p.until) {
+		return &AuthorizationError{Code: "expired_token"}
+	}
+	timer := time.NewTimer(p.interval)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("login: %w", context.Cause(ctx))
+	}
+}
+
+// again returns nil if it is worth asking once more.
+func (p *poll) again(ctx context.Context, err error) error {
+	re, ok := errors.AsType[*authtrip.RefreshError](err)
+	if !ok || ctx.Err() != nil {
+		return failed("device login", err)
+	}
+	switch {
+	case re.Code == "authorization_pending":
+	case re.Code == "slow_down":
+		p.interval = min(p.interval+defaultInterval, maxInterval)
+	case re.Code == "access_denied", re.Code == "expired_token":
+		return &AuthorizationError{Code: re.Code, Description: re.Description}
+	case re.StatusCode == 0, re.StatusCode >= 500, re.StatusCode == http.StatusTooManyRequests:
+		// Nothing came, or nothing that says anything: RFC 8628, section 3.5 asks
+		// for an exponential pause.
+		p.interval = min(max(2*p.interval, re.RetryAfter), maxInterval)
+	default:
+		return failed("device login", err)
+	}
+	return nil
+}

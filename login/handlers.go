@@ -1,0 +1,281 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// Handlers are the three pages of a web application that logs its users in. Each
+// method is an [http.HandlerFunc], mounted where the application likes, Callback
+// at the path of the client's RedirectURL:
+//
+//	h := &login.Handlers{Client: client, OnLogin: remember}
+//	mux.HandleFunc("GET /login", h.Login)
+//	mux.HandleFunc("/callback", h.Callback)
+//	mux.HandleFunc("POST /logout", h.Logout)
+//
+// Client and OnLogin are required. Handlers is safe for concurrent use if its
+// functions are, must not be copied, and its fields must not be modified after
+// first use.
+type Handlers struct {
+	// Client is the application; required.
+	Client *Client
+	// Transactions carries logins over to Callback. If nil, they are kept in this
+	// process's memory.
+	Transactions *Transactions
+	// Request returns what a login asks for. If nil, it is what the Client asks
+	// for. ReturnTo is set by Login.
+	Request func(r *http.Request) (*AuthRequest, error)
+	// OnLogin is called when a user has logged in, before the browser is sent on;
+	// required. It begins the application's own session, with a new session ID,
+	// and does so by w's header only. After an error the login has failed.
+	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
+	// OnLogout ends the application's own session, by w's header only, and
+	// returns the session's token, which is then revoked and named to the server.
+	// A nil token is nobody's. If OnLogout is nil, Logout only sends the browser
+	// to the server.
+	OnLogout func(w http.ResponseWriter, r *http.Request) (*oauth2.Token, error)
+	// OnError answers where a login or logout failed. If nil, a plain page does,
+	// with the status of [StatusCode].
+	OnError func(w http.ResponseWriter, r *http.Request, err error)
+	// Home is where the browser goes if it came from nowhere. If "", it is /.
+	Home string
+	// LoggedOutURL is where the server sends the browser after a logout,
+	// registered with it. If "", the server decides.
+	LoggedOutURL string
+
+	memory Transactions
+	guard  http.CrossOriginProtection
+}
+
+// logoutTimeout bounds what a user waits for the revocation.
+const logoutTimeout = 5 * time.Second
+
+// Login sends the browser to the server. The query's return_to is a path of this
+// application, where the browser goes in the end; anything else is ignored.
+func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet {
+		notAllowed(w, http.MethodGet)
+		return
+	}
+	at, err := h.begin(w, r)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, at, http.StatusSeeOther)
+}
+
+func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error) {
+	if err := h.check(); err != nil {
+		return "", err
+	}
+	req := new(AuthRequest)
+	if h.Request != nil {
+		made, err := h.Request(r)
+		if err != nil {
+			return "", err
+		}
+		if made != nil {
+			*req = *made
+		}
+	}
+	req.ReturnTo = h.localPath(r.URL.Query().Get("return_to"))
+	at, tx, err := h.Client.AuthCodeURL(r.Context(), req)
+	if err != nil {
+		return "", err
+	}
+	return at, h.transactions().Keep(r.Context(), w, r, tx)
+}
+
+// check looks at what is configured; the errors name the field.
+func (h *Handlers) check() error {
+	switch {
+	case h.Client == nil:
+		return errors.New("login: Handlers.Client is nil")
+	case h.OnLogin == nil:
+		return errors.New("login: Handlers.OnLogin is nil")
+	}
+	return nil
+}
+
+// Callback ends a login: it exchanges the response, calls OnLogin, and sends the
+// browser to where it wanted to go.
+func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		notAllowed(w, "GET, POST")
+		return
+	}
+	s, err := h.exchange(w, r)
+	if err == nil {
+		err = h.OnLogin(w, r, s)
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, h.localPath(s.ReturnTo), http.StatusSeeOther)
+}
+
+func (h *Handlers) exchange(w http.ResponseWriter, r *http.Request) (*Session, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	// While the server is out of reach, the login is not spent: the user can
+	// reload the page.
+	m, err := h.Client.metadata(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if m.JWKSURI != "" {
+		if _, err = h.Client.Provider.ready(r.Context(), m); err != nil {
+			return nil, err
+		}
+	}
+	tx, err := h.transactions().Take(r.Context(), w, r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Client.Exchange(r.Context(), tx, r)
+}
+
+// Logout ends the session, here and at the server. It takes a POST from a page of
+// this application and nothing else, so that no other site can log users out.
+func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodPost {
+		notAllowed(w, http.MethodPost)
+		return
+	}
+	if err := h.guard.Check(r); err != nil {
+		h.fail(w, r, &CheckError{Check: "origin", Reason: "the logout was asked for by another site"})
+		return
+	}
+	if err := h.check(); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	var tok *oauth2.Token
+	if h.OnLogout != nil {
+		var err error
+		if tok, err = h.OnLogout(w, r); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+	}
+	req := &LogoutRequest{RedirectURL: h.LoggedOutURL}
+	if tok != nil {
+		h.revoke(r.Context(), tok)
+		req.IDToken, _ = rawIDToken(tok)
+	}
+	at, err := h.Client.LogoutURL(r.Context(), req)
+	if err != nil {
+		// The session here is over, which is what was asked for.
+		at = h.home()
+	}
+	http.Redirect(w, r, at, http.StatusSeeOther)
+}
+
+// revoke does what can be done in a few seconds. What cannot, ends by itself.
+func (h *Handlers) revoke(ctx context.Context, tok *oauth2.Token) {
+	ctx, cancel := context.WithTimeout(ctx, logoutTimeout)
+	defer cancel()
+	_ = h.Client.Revoke(ctx, tok)
+}
+
+func (h *Handlers) transactions() *Transactions {
+	if h.Transactions == nil {
+		return &h.memory
+	}
+	return h.Transactions
+}
+
+func (h *Handlers) home() string {
+	if h.Home == "" {
+		return "/"
+	}
+	return h.Home
+}
+
+// localPath returns a path of this application: raw if it is one, else Home. A
+// browser takes "//host" and "/\host" for another one's.
+func (h *Handlers) localPath(raw string) string {
+	if !isLocalPath(raw) {
+		return h.home()
+	}
+	return raw
+}
+
+func isLocalPath(raw string) bool {
+	const most = 1024
+	if raw == "" || len(raw) > most || raw[0] != '/' || strings.HasPrefix(raw, "//") {
+		return false
+	}
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }) {
+		return false
+	}
+	u, err := url.Parse(raw)
+	return err == nil && u.Scheme == "" && u.Host == "" && u.User == nil && !strings.HasPrefix(u.Path, "//")
+}
+
+// private keeps what a page of a login says out of caches and of other sites.
+func private(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("X-Content-Type-Options", "nosniff")
+}
+
+// plain is for a page of this package: it loads nothing and is in no frame.
+func plain(w http.ResponseWriter) {
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+}
+
+func notAllowed(w http.ResponseWriter, methods string) {
+	w.Header().Set("Allow", methods)
+	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+}
+
+func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if h.OnError != nil {
+		h.OnError(w, r, err)
+		return
+	}
+	status := StatusCode(err)
+	text := "The login failed. Please try again."
+	if status == http.StatusForbidden {
+		text = "The login was refused."
+	}
+	plain(w)
+	http.Error(w, text, status)
+}
+
+// StatusCode returns the status with which a web application answers err: 400
+// for a *[CheckError], 403 for an *[AuthorizationError], 503 for one that passes,
+// 502 for a server that failed, 500 for anything else.
+func StatusCode(err error) int {
+	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
+		if ae.Temporary() {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusForbidden
+	}
+	if ce, ok := errors.AsType[*CheckError](err); ok {
+		if strings.HasPrefix(ce.Check, "id_token") || strings.HasPrefix(ce.Check, "metadata") || ce.Check == "token_type" {
+			return http.StatusBadGateway
+		}
+		return http.StatusBadRequest
+	}
+	if isServerFault(err) {
+		return http.StatusBadGateway
+	}
+	return http.StatusInternalServerError
+}

@@ -1,0 +1,313 @@
+package login
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"example.com/authtrip/internal/wire"
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/oauth2"
+)
+
+// An IDToken says who has logged in, verified (OpenID Connect Core 1.0, section
+// 2). It is shared and must not be modified.
+type IDToken struct {
+	// Issuer and Subject together name the user; nothing else does (section 5.7).
+	Issuer, Subject string
+	Audience        []string
+	IssuedAt        time.Time
+	Expiry          time.Time
+	// AuthTime is when the user typed a password, zero if the server did not say.
+	AuthTime time.Time
+	// ACR and AMR say how; "" and nil if the server did not.
+	ACR string
+	AMR []string
+
+	claims []byte
+}
+
+// Key returns a key for the user, made of Issuer and Subject: the same for the
+// same user, and for nobody else.
+func (t *IDToken) Key() string {
+	return fmt.Sprintf("%d:%s%s", len(t.Issuer), t.Issuer, t.Subject)
+}
+
+// Claims decodes all claims into v, as [json.Unmarshal] does.
+func (t *IDToken) Claims(v any) error {
+	if err := json.Unmarshal(t.claims, v); err != nil {
+		return fmt.Errorf("login: id_token: %w", err)
+	}
+	return nil
+}
+
+// idClaims are the claims that go-oidc leaves to its caller.
+type idClaims struct {
+	wire.IDClaims
+	AuthorizedParty string   `json:"azp"`
+	ACR             string   `json:"acr"`
+	AMR             []string `json:"amr"`
+	Expiry          *float64 `json:"exp"`
+	IssuedAt        *float64 `json:"iat"`
+}
+
+// verifyIDToken implements Rule 47.
+func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToken string, want expectation) (*IDToken, error) {
+	keys := &providerKeys{provider: c.Provider, metadata: m}
+	config := &oidc.Config{Now: func() time.Time { return time.Now().Add(-c.skew()) }}
+	t, err := c.verifyWith(ctx, m, raw, keys, config)
+	if err != nil {
+		return nil, err
+	}
+	var claims idClaims
+	if err := t.Claims(&claims); err != nil {
+		return nil, idTokenError("claims", "cannot be read")
+	}
+	if err := c.checkClaims(&claims, want); err != nil {
+		return nil, err
+	}
+	if t.AccessTokenHash != "" && t.VerifyAccessToken(accessToken) != nil {
+		return nil, idTokenError("at_hash", "is not that of the access token")
+	}
+	id := &IDToken{
+		Issuer:   t.Issuer,
+		Subject:  t.Subject,
+		Audience: t.Audience,
+		IssuedAt: t.IssuedAt,
+		Expiry:   t.Expiry,
+		ACR:      claims.ACR,
+		AMR:      claims.AMR,
+		claims:   keys.payload,
+	}
+	if at, ok := authTime(claims.AuthTime); ok {
+		id.AuthTime = at
+	}
+	return id, nil
+}
+
+// verifyWith has go-oidc verify the signature, iss, aud and, unless config says
+// otherwise, exp and nbf, and names the check that failed.
+func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *providerKeys, config *oidc.Config) (*oidc.IDToken, error) {
+	algs := c.idTokenAlgs(m)
+	if err := checkHeader(raw, algs, "id_token"); err != nil {
+		return nil, err
+	}
+	for _, alg := range algs {
+		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(alg))
+	}
+	config.ClientID = c.ID
+	t, err := oidc.NewVerifier(c.Provider.Issuer, keys, config).Verify(ctx, raw)
+	if err == nil && t.Issuer == c.Provider.Issuer {
+		return t, nil
+	}
+	if keys.err != nil {
+		return nil, keys.failure("id_token")
+	}
+	return nil, c.explain(keys.payload, err)
+}
+
+func (c *Client) idTokenAlgs(m *Metadata) []jose.SignatureAlgorithm {
+	if c.IDTokenAlgs != nil {
+		return algorithms(c.IDTokenAlgs)
+	}
+	return algorithms(m.IDTokenSigningAlgs)
+}
+
+// checkHeader refuses a JWT that is not one, or whose algorithm nobody expects.
+func checkHeader(raw string, algs []jose.SignatureAlgorithm, what string) error {
+	_, err := parseJWT(raw, algs, what)
+	return err
+}
+
+func parseJWT(raw string, algs []jose.SignatureAlgorithm, what string) (*jose.JSONWebSignature, error) {
+	if len(raw) > maxJWT {
+		return nil, &CheckError{Check: what, Reason: "is too long"}
+	}
+	if strings.Count(raw, ".") == 4 {
+		return nil, &CheckError{Check: what, Reason: "is encrypted, which is not supported"}
+	}
+	if strings.Count(raw, ".") != 2 {
+		return nil, &CheckError{Check: what, Reason: "is not a signed JWT"}
+	}
+	jws, err := jose.ParseSignedCompact(raw, algs)
+	var alg *jose.ErrUnexpectedSignatureAlgorithm
+	switch {
+	case errors.As(err, &alg):
+		return nil, refuse(what+" alg", "is not one that the server says it signs with", fmt.Sprint(algs), string(alg.Got))
+	case err != nil || len(jws.Signatures) != 1:
+		return nil, &CheckError{Check: what, Reason: "is not a signed JWT"}
+	}
+	return jws, nil
+}
+
+// explain finds out why go-oidc refused a token whose signature was good: its
+// errors do not tell.
+func (c *Client) explain(payload []byte, err error) error {
+	var claims idClaims
+	if json.Unmarshal(payload, &claims) != nil {
+		return idTokenError("claims", "cannot be read")
+	}
+	expired, isExpired := errors.AsType[*oidc.TokenExpiredError](err)
+	switch {
+	case claims.Issuer != c.Provider.Issuer:
+		return refuse("id_token iss", "is another server's", c.Provider.Issuer, claims.Issuer)
+	case !contains(claims.Audience, c.ID):
+		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
+	case isExpired:
+		return refuse("id_token exp", "is over", "later than "+stamp(time.Now()), stamp(expired.Expiry))
+	}
+	// What is left is a token of the future, or claims of unexpected types.
+	return idTokenError("nbf", "is not reached yet, or a claim cannot be read")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func idTokenError(claim, reason string) *CheckError {
+	return &CheckError{Check: "id_token " + claim, Reason: reason}
+}
+
+// checkClaims does what go-oidc leaves out.
+func (c *Client) checkClaims(claims *idClaims, want expectation) error {
+	latest := time.Now().Add(c.skew())
+	switch {
+	case claims.Subject == "" || len(claims.Subject) > 255:
+		return idTokenError("sub", "is missing or too long")
+	case claims.IssuedAt == nil:
+		return idTokenError("iat", "is missing")
+	case *claims.IssuedAt > float64(latest.Unix()):
+		return refuse("id_token iat", "is in the future", "not after "+stamp(latest), fmt.Sprintf("%.0f", *claims.IssuedAt))
+	case claims.AuthorizedParty != "" && claims.AuthorizedParty != c.ID:
+		return refuse("id_token azp", "is another client", c.ID, claims.AuthorizedParty)
+	case len(claims.Audience) > 1 && claims.AuthorizedParty == "":
+		return refuse("id_token azp", "is missing where aud has several", c.ID, "")
+	case want.nonce != "" && claims.Nonce == "":
+		return idTokenError("nonce", "is missing")
+	case want.nonce != "" && !equal(claims.Nonce, want.nonce):
+		return idTokenError("nonce", "is not that of this login")
+	}
+	return c.checkAge(claims, want.maxAge)
+}
+
+// checkAge holds auth_time against max_age.
+func (c *Client) checkAge(claims *idClaims, maxAge *int64) error {
+	if maxAge == nil {
+		return nil
+	}
+	at, ok := authTime(claims.AuthTime)
+	if !ok {
+		return idTokenError("auth_time", "is missing, and max_age was asked for")
+	}
+	oldest := time.Now().Add(-time.Duration(*maxAge)*time.Second - c.skew())
+	if at.Before(oldest) {
+		return refuse("id_token auth_time", "is longer ago than max_age", "not before "+stamp(oldest), stamp(at))
+	}
+	return nil
+}
+
+func authTime(n json.Number) (time.Time, bool) {
+	seconds, err := n.Float64()
+	if err != nil || seconds <= 0 || seconds > 1<<40 {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(seconds), 0), true
+}
+
+// verifyRefreshed implements Rule 32. Its exp does not count: who has logged in
+// was settled when they did, and some servers repeat the first token.
+func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, old *oauth2.Token) error {
+	keys := &providerKeys{provider: c.Provider, metadata: m}
+	if _, err := c.verifyWith(ctx, m, raw, keys, &oidc.Config{SkipExpiryCheck: true}); err != nil && !errors.Is(err, errKeysUnavailable) {
+		return err
+	}
+	claims, err := wire.ParseIDClaims(raw)
+	if err != nil {
+		return idTokenError("claims", "cannot be read")
+	}
+	switch {
+	case claims.Issuer != c.Provider.Issuer:
+		return refuse("id_token iss", "is another server's", c.Provider.Issuer, claims.Issuer)
+	case !contains(claims.Audience, c.ID):
+		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
+	}
+	before, _ := old.Extra("id_token").(string)
+	if before == "" {
+		return nil
+	}
+	first, err := wire.ParseIDClaims(before)
+	if err != nil {
+		return nil //nolint:nilerr // nothing to compare with
+	}
+	if err = claims.Continues(first); err != nil {
+		return &CheckError{Check: "id_token", Reason: "is not of the same login", Err: err}
+	}
+	return nil
+}
+
+// providerKeys is an [oidc.KeySet] for one token, which remembers what it saw:
+// go-oidc wraps errors so that they cannot be told apart.
+type providerKeys struct {
+	provider *Provider
+	metadata *Metadata
+	payload  []byte
+	err      error
+}
+
+// VerifySignature implements [oidc.KeySet].
+func (k *providerKeys) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(raw, asymmetric())
+	if err == nil {
+		k.payload, err = k.provider.verifySignature(ctx, k.metadata, jws)
+	}
+	k.err = err
+	return k.payload, err
+}
+
+// failure is the error of a signature that was not verified.
+func (k *providerKeys) failure(what string) error {
+	if errors.Is(k.err, errKeysUnavailable) {
+		return failed(what, k.err)
+	}
+	return &CheckError{Check: what + " signature", Reason: k.err.Error()}
+}
+
+// verifyJWT verifies an answer of the provider that is a JWT, and returns its
+// claims. Rule 49: iss and aud must be right where they are there.
+func (c *Client) verifyJWT(ctx context.Context, m *Metadata, raw, what string, algs []jose.SignatureAlgorithm) (*jose.JSONWebSignature, []byte, error) {
+	jws, err := parseJWT(strings.TrimSpace(raw), algs, what)
+	if err != nil {
+		return nil, nil, err
+	}
+	payload, err := c.Provider.verifySignature(ctx, m, jws)
+	if err != nil {
+		return nil, nil, (&providerKeys{err: err}).failure(what)
+	}
+	var claims wire.IDClaims
+	if json.Unmarshal(payload, &claims) != nil {
+		return nil, nil, &CheckError{Check: what, Reason: "holds no claims"}
+	}
+	switch {
+	case claims.Issuer != "" && claims.Issuer != c.Provider.Issuer:
+		return nil, nil, refuse(what+" iss", "is another server's", c.Provider.Issuer, claims.Issuer)
+	case len(claims.Audience) > 0 && !contains(claims.Audience, c.ID):
+		return nil, nil, refuse(what+" aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
+	}
+	return jws, payload, nil
+}
+
+// verifyUserInfo is for [authtrip.UserInfoSource.VerifyJWT].
+func (c *Client) verifyUserInfo(ctx context.Context, raw string) ([]byte, error) {
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	algs := c.idTokenAlgs(m)
+	if len(m.UserInfoSigningAlgs) > 0 {
+		algs = algorithms(m.UserInfoSigningAlgs)
+	}
+	_, payload, err := c.verifyJWT(ctx, m, raw, "userinfo", algs)
+	return payload, err
+}

@@ -1,0 +1,57 @@
+package login
+
+import (
+	"context"
+	"net/url"
+	"strings"
+)
+
+// A LogoutRequest is what a logout says beside who asks for it. The zero value,
+// and nil, say nothing.
+type LogoutRequest struct {
+	// IDToken is the raw ID token of the session that is to end. The server asks
+	// the user whether to log out where it is "".
+	IDToken string
+	// RedirectURL is where the user comes back to, registered with the server.
+	RedirectURL string
+	// State comes back with the user.
+	State string
+	// UILocales are the languages for the user, best first.
+	UILocales []string
+}
+
+// LogoutURL returns the URL to send the user to, so that the session at the
+// server ends (OpenID Connect RP-Initiated Logout 1.0, section 2). The
+// application's own session has to be ended by the application.
+//
+// Its errors are those of [Provider.Metadata]; one that wraps
+// [errors.ErrUnsupported] says that the server cannot do it.
+func (c *Client) LogoutURL(ctx context.Context, req *LogoutRequest) (string, error) {
+	if req == nil {
+		req = new(LogoutRequest)
+	}
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return "", err
+	}
+	endpoint, err := c.Provider.endpoint(m, endpointEndSession, false)
+	if err != nil {
+		return "", err
+	}
+	q := url.Values{"client_id": {c.ID}}
+	for name, value := range map[string]string{
+		"id_token_hint":            req.IDToken,
+		"post_logout_redirect_uri": req.RedirectURL,
+		"state":                    req.State,
+		"ui_locales":               strings.Join(req.UILocales, " "),
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if endpoint.RawQuery != "" {
+		endpoint.RawQuery += "&"
+	}
+	endpoint.RawQuery += q.Encode()
+	return endpoint.String(), nil
+}

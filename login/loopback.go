@@ -1,0 +1,232 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Loopback logs in the user of a command-line program: it opens the browser, and
+// waits on a port of this machine for it to come back (RFC 8252, section 7.3).
+//
+// Only Client is required; its RedirectURL does not matter. Each call of Login is
+// on its own, so that a Loopback is safe for concurrent use. It must not be
+// modified after first use.
+type Loopback struct {
+	// Client is the program; required. It is usually a public one.
+	Client *Client
+	// Request is what the login asks for, beyond what the Client does.
+	Request *AuthRequest
+	// Addr is where to wait, an address of this machine. If "", it is any free
+	// port of 127.0.0.1, or of [::1] where there is no other. A server that wants
+	// the port registered needs it here.
+	Addr string
+	// Path is that of the redirect URL. If "", it is /callback.
+	Path string
+	// Open shows a URL to the user. If nil, it opens the system's browser.
+	Open func(ctx context.Context, url string) error
+	// Output gets the line with the URL for a user whose browser does not open.
+	// If nil, it is os.Stderr.
+	Output io.Writer
+}
+
+// Login logs the user in. It blocks until the browser is back and the response
+// exchanged, until [Client.LoginTimeout], or until ctx ends. Responses that do
+// not belong to this login are refused, and waiting goes on. Its errors are those
+// of [Client.AuthCodeURL] and [Client.Exchange].
+func (l *Loopback) Login(ctx context.Context) (*Session, error) {
+	if l.Client == nil {
+		return nil, errors.New("login: Loopback.Client is nil")
+	}
+	listener, err := l.listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req := new(AuthRequest)
+	if l.Request != nil {
+		*req = *l.Request
+	}
+	req.RedirectURL = "http://" + listener.Addr().String() + l.path()
+	at, tx, err := l.Client.AuthCodeURL(ctx, req)
+	if err != nil {
+		_ = listener.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, tx.Expires, &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"})
+	defer cancel()
+	back := &loopbackServer{client: l.Client, tx: tx, host: listener.Addr().String(), path: l.path(), done: make(chan loopbackResult, 1)}
+	stop := back.serve(ctx, listener)
+	defer stop()
+	l.show(ctx, at)
+	select {
+	case r := <-back.done:
+		return r.session, r.err
+	case <-ctx.Done():
+		return nil, interrupted(context.Cause(ctx))
+	}
+}
+
+func (l *Loopback) path() string {
+	if l.Path == "" {
+		return "/callback"
+	}
+	return l.Path
+}
+
+// listen implements Rule 14: an address, not a name.
+func (l *Loopback) listen(ctx context.Context) (net.Listener, error) {
+	addrs := []string{"127.0.0.1:0", "[::1]:0"}
+	if l.Addr != "" {
+		addrs = []string{l.Addr}
+		host, _, err := net.SplitHostPort(l.Addr)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			return nil, errors.New("login: Loopback.Addr is not an address of this machine, such as 127.0.0.1:8123")
+		}
+	}
+	var err error
+	for _, addr := range addrs {
+		var listener net.Listener
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err == nil {
+			return listener, nil
+		}
+	}
+	return nil, fmt.Errorf("login: Loopback cannot listen: %w", err)
+}
+
+func (l *Loopback) show(ctx context.Context, at string) {
+	open, out := l.Open, l.Output
+	if open == nil {
+		open = openBrowser
+	}
+	if out == nil {
+		out = os.Stderr
+	}
+	if err := open(ctx, at); err != nil {
+		_, _ = fmt.Fprintf(out, "Open this page to log in:\n%s\n", at)
+		return
+	}
+	_, _ = fmt.Fprintf(out, "Log in with the browser. If it does not open, go to:\n%s\n", at)
+}
+
+// openBrowser starts the system's browser and does not wait for it.
+func openBrowser(_ context.Context, at string) error {
+	var name string
+	var args []string
+	switch runtime.GOOS {
+	case "darwin":
+		name = "open"
+	case "windows":
+		name, args = "rundll32", []string{"url.dll,FileProtocolHandler"}
+	default:
+		if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+			return errors.New("login: there is no screen")
+		}
+		name = "xdg-open"
+	}
+	// Without a context: the browser stays when the program has ended.
+	cmd := exec.Command(name, append(args, at)...) //nolint:noctx // see above
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("login: browser: %w", err)
+	}
+	go func() { _ = cmd.Wait() }()
+	return nil
+}
+
+// loopbackServer waits for one response.
+type loopbackServer struct {
+	client     *Client
+	tx         *Transaction
+	host, path string
+	done       chan loopbackResult
+}
+
+type loopbackResult struct {
+	session *Session
+	err     error
+}
+
+// serve answers on listener until the returned function is called, which lets
+// the last page get out.
+func (s *loopbackServer) serve(ctx context.Context, listener net.Listener) (stop func()) {
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second,
+		MaxHeaderBytes:    maxResponse,
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	go func() { _ = server.Serve(listener) }()
+	return func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			_ = server.Close()
+		}
+	}
+}
+
+func (s *loopbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	plain(w)
+	w.Header().Set("Connection", "close")
+	// A name that somebody had resolve to this machine is not this server's.
+	if r.Host != s.host {
+		http.Error(w, "This is not the place.", http.StatusMisdirectedRequest)
+		return
+	}
+	if r.URL.Path != s.path {
+		http.NotFound(w, r)
+		return
+	}
+	session, err := s.client.Exchange(r.Context(), s.tx, r)
+	if ce, ok := errors.AsType[*CheckError](err); ok && ce.Check == checkTransaction {
+		// The browser asked twice, and the first request has the result.
+		s.page(w, http.StatusBadRequest, "This login is over. You can close this window.")
+		return
+	}
+	if err != nil && !s.tx.spent.Load() {
+		// Not the response of this login, or the server is out of reach: the user
+		// can reload the page.
+		s.page(w, StatusCode(err), "This is not the login that was begun, or it cannot be completed now. Reload to try again.")
+		return
+	}
+	if err != nil {
+		s.page(w, StatusCode(err), "The login failed: "+advice(err)+" You can close this window.")
+	} else {
+		s.page(w, http.StatusOK, "You are logged in. You can close this window.")
+	}
+	select {
+	case s.done <- loopbackResult{session, err}:
+	default:
+	}
+}
+
+// advice says to a user, in words of this package, what happened.
+func advice(err error) string {
+	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
+		if ae.Code == "access_denied" {
+			return "access was denied."
+		}
+		return "the server refused (" + ae.Code + ")."
+	}
+	return "see the program for what happened."
+}
+
+func (s *loopbackServer) page(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, strings.Replace(loopbackPage, "TEXT", text, 1))
+}
+
+const loopbackPage = `<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Login</title><p>TEXT</p></html>
+`

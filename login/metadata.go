@@ -1,0 +1,144 @@
+package login
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"example.com/authtrip/internal/origin"
+)
+
+// Metadata is what a provider publishes about itself: OpenID Connect Discovery
+// 1.0, section 3, and RFC 8414, section 2. A literal describes a provider that
+// publishes nothing; see [Provider.Static]. A member that is not there is the
+// zero value.
+//
+// It is shared and must not be modified.
+type Metadata struct {
+	Issuer                string `json:"issuer"`
+	AuthorizationEndpoint string `json:"authorization_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	JWKSURI               string `json:"jwks_uri"`
+	UserInfoEndpoint      string `json:"userinfo_endpoint"`
+	// EndSessionEndpoint is of OpenID Connect RP-Initiated Logout 1.0.
+	EndSessionEndpoint string `json:"end_session_endpoint"`
+	// RevocationEndpoint is of RFC 7009.
+	RevocationEndpoint string `json:"revocation_endpoint"`
+	// IntrospectionEndpoint is of RFC 7662.
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	// DeviceAuthorizationEndpoint is of RFC 8628.
+	DeviceAuthorizationEndpoint string `json:"device_authorization_endpoint"`
+	// PushedAuthorizationRequestEndpoint and RequirePushedAuthorizationRequests
+	// are of RFC 9126.
+	PushedAuthorizationRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
+	RequirePushedAuthorizationRequests bool   `json:"require_pushed_authorization_requests"`
+	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
+	// without iss is refused then.
+	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`
+	// TokenEndpointAuthMethods are the client authentication methods. If nil, it
+	// is client_secret_basic.
+	TokenEndpointAuthMethods     []string `json:"token_endpoint_auth_methods_supported"`
+	TokenEndpointAuthSigningAlgs []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	// IDTokenSigningAlgs are the algorithms of ID tokens. If nil, it is RS256.
+	IDTokenSigningAlgs  []string `json:"id_token_signing_alg_values_supported"`
+	UserInfoSigningAlgs []string `json:"userinfo_signing_alg_values_supported"`
+	// IntrospectionSigningAlgs is of RFC 9701.
+	IntrospectionSigningAlgs []string `json:"introspection_signing_alg_values_supported"`
+	ScopesSupported          []string `json:"scopes_supported"`
+	GrantTypesSupported      []string `json:"grant_types_supported"`
+	ResponseModesSupported   []string `json:"response_modes_supported"`
+	ACRValuesSupported       []string `json:"acr_values_supported"`
+	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	// MTLSEndpointAliases are the endpoints for clients that show a certificate
+	// (RFC 8705, section 5), by the names of the members above.
+	MTLSEndpointAliases map[string]string `json:"mtls_endpoint_aliases"`
+
+	raw json.RawMessage
+}
+
+// Claims decodes all members into v, as [json.Unmarshal] does: what has no field
+// above is found there. Metadata that was described by hand has none.
+func (m *Metadata) Claims(v any) error {
+	if len(m.raw) == 0 {
+		return errors.New("login: metadata was described by hand and has no further members")
+	}
+	if err := json.Unmarshal(m.raw, v); err != nil {
+		return fmt.Errorf("login: metadata: %w", err)
+	}
+	return nil
+}
+
+// parseMetadata reads the metadata of issuer. Rule 45: any other one's is not
+// used, not even in part.
+func parseMetadata(body []byte, issuer string) (*Metadata, error) {
+	m := new(Metadata)
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return nil, errors.New("the answer is not a JSON object")
+	}
+	if err := json.Unmarshal(body, m); err != nil {
+		return nil, errors.New("the answer is not the JSON of metadata")
+	}
+	if err := m.checkIssuer(issuer); err != nil {
+		return nil, err
+	}
+	m.raw = body
+	return m, nil
+}
+
+func (m *Metadata) checkIssuer(issuer string) error {
+	if m.Issuer != issuer {
+		return refuse("metadata issuer", "is not the one that was asked for", issuer, m.Issuer)
+	}
+	return nil
+}
+
+// The names of the endpoints, for errors and for the aliases of RFC 8705.
+const (
+	endpointAuthorization = "authorization"
+	endpointToken         = "token"
+	endpointKeys          = "keys"
+	endpointUserInfo      = "userinfo"
+	endpointEndSession    = "end_session"
+	endpointRevocation    = "revocation"
+	endpointIntrospection = "introspection"
+	endpointDevice        = "device_authorization"
+	endpointPushed        = "pushed_authorization_request"
+)
+
+// endpoint returns the URL of an endpoint; an alias for clients with a
+// certificate where there is one and mtls is set.
+func (m *Metadata) endpoint(name string, mtls bool) string {
+	if alias := m.MTLSEndpointAliases[name+"_endpoint"]; mtls && alias != "" {
+		return alias
+	}
+	return map[string]string{
+		endpointAuthorization: m.AuthorizationEndpoint,
+		endpointToken:         m.TokenEndpoint,
+		endpointKeys:          m.JWKSURI,
+		endpointUserInfo:      m.UserInfoEndpoint,
+		endpointEndSession:    m.EndSessionEndpoint,
+		endpointRevocation:    m.RevocationEndpoint,
+		endpointIntrospection: m.IntrospectionEndpoint,
+		endpointDevice:        m.DeviceAuthorizationEndpoint,
+		endpointPushed:        m.PushedAuthorizationRequestEndpoint,
+	}[name]
+}
+
+// checkURL parses the URL of an endpoint. Rule 19: plain http is for this
+// machine only, and only where local is set, so that no server on the network
+// can point a client at a port of its own machine.
+func checkURL(what, raw string, local, insecure bool) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, fmt.Errorf("login: %s is not an absolute https URL", what)
+	}
+	if u.User != nil || u.Fragment != "" {
+		return nil, fmt.Errorf("login: %s must have no user and no fragment", what)
+	}
+	if u.Scheme == "http" && !insecure && (!local || !origin.Loopback(u.Hostname())) {
+		return nil, fmt.Errorf("login: %s is plain http: use https, or set Provider.AllowInsecureHTTP for a network that nobody else can read", what)
+	}
+	return u, nil
+}

@@ -1,0 +1,294 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/origin"
+)
+
+// A Provider is an authorization server, known by its issuer. What it publishes
+// is read when it is needed, kept, and read again in the background when it is
+// old; while the server is down, the last good copy serves. Concurrent readers
+// share one request, which belongs to none of them.
+//
+// Only Issuer is required. A Provider is safe for concurrent use, must not be
+// copied, and its fields must not be modified after first use. One Provider
+// serves all clients of its issuer.
+type Provider struct {
+	// Issuer is the server's identifier, an https URL, exactly as the server
+	// writes it: a "/" at the end matters.
+	Issuer string
+	// MetadataURL is where the metadata is, if it is not where the issuer says.
+	// If "", it is looked for below /.well-known/openid-configuration (OpenID
+	// Connect Discovery 1.0, section 4) and, where there is nothing, at
+	// /.well-known/oauth-authorization-server (RFC 8414, section 3).
+	MetadataURL string
+	// Static describes a provider that publishes nothing; its Issuer, if any,
+	// must be the one above. If nil, the metadata is asked for.
+	Static *Metadata
+	// TTL is how long metadata and keys are good. If 0, it is an hour; negative
+	// means for ever. A signature of an unknown key is a reason to ask for the
+	// keys sooner, but not more often than every 30 seconds.
+	TTL time.Duration
+	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
+	// does. Redirects are refused whatever it says.
+	HTTPClient *http.Client
+	// AllowInsecureHTTP permits plain http to other machines, for the issuer, the
+	// endpoints and the redirect URL. Setting this sends secrets and tokens in
+	// clear text, and lets whoever is on the way be the server.
+	AllowInsecureHTTP bool
+	// OnEvent, if set, is told what became of reading metadata and keys. It is
+	// called synchronously, with no lock held, from several goroutines at once.
+	OnEvent func(authtrip.Event)
+
+	metadata document[*Metadata]
+	keys     document[*keySet]
+	missed   atomic.Pointer[time.Time] // when keys were last asked for in vain
+}
+
+// The kinds of [authtrip.Event] of this package.
+const (
+	// EventMetadataRefreshed and EventKeysRefreshed: a copy was fetched.
+	EventMetadataRefreshed authtrip.EventKind = "metadata_refreshed"
+	EventKeysRefreshed     authtrip.EventKind = "keys_refreshed"
+	// EventMetadataFailed and EventKeysFailed: a fetch failed; the last good
+	// copy, if there is one, serves.
+	EventMetadataFailed authtrip.EventKind = "metadata_failed"
+	EventKeysFailed     authtrip.EventKind = "keys_failed"
+)
+
+// Discover returns the provider of issuer after it has read its metadata. It
+// blocks until that is done or ctx ends. Its errors are *[EndpointError] for what
+// the network or the server did, *[CheckError] for metadata of another issuer,
+// and plain ones for an issuer that cannot be one.
+//
+// A literal Provider with that Issuer does the same when it is first used.
+func Discover(ctx context.Context, issuer string) (*Provider, error) {
+	p := &Provider{Issuer: issuer}
+	_, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Metadata returns what the provider publishes. It blocks only while there is no
+// copy at all, until one is fetched or ctx ends. Its errors are those of
+// [Discover]; after a failure the next attempt is paced, and until it is due the
+// same error is returned at once.
+func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.Static != nil {
+		return p.static()
+	}
+	return p.metadata.get(ctx, p.ttl(), p.fetchMetadata)
+}
+
+func (p *Provider) static() (*Metadata, error) {
+	if p.Static.Issuer == "" {
+		return p.Static, nil
+	}
+	return p.Static, p.Static.checkIssuer(p.Issuer)
+}
+
+func (p *Provider) ttl() time.Duration {
+	if p.TTL == 0 {
+		return time.Hour
+	}
+	return p.TTL
+}
+
+// check looks at what is configured; the errors name the field.
+func (p *Provider) check() error {
+	if p == nil {
+		return errors.New("login: Client.Provider is nil")
+	}
+	u, err := checkURL("Provider.Issuer", p.Issuer, true, p.AllowInsecureHTTP)
+	if err != nil {
+		return err
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		return errors.New("login: Provider.Issuer must have no query")
+	}
+	return nil
+}
+
+// local reports whether the issuer itself is on this machine over plain http.
+func (p *Provider) local() bool {
+	u, err := url.Parse(p.Issuer)
+	return err == nil && u.Scheme == "http" && origin.Loopback(u.Hostname())
+}
+
+// endpoint returns the URL of an endpoint of the metadata.
+func (p *Provider) endpoint(m *Metadata, name string, mtls bool) (*url.URL, error) {
+	raw := m.endpoint(name, mtls)
+	if raw == "" {
+		return nil, unsupported(name)
+	}
+	return checkURL("the provider's "+name+" endpoint", raw, p.local(), p.AllowInsecureHTTP)
+}
+
+func (p *Provider) fetchMetadata(ctx context.Context) (*Metadata, error) {
+	start := time.Now()
+	m, err := p.discover(ctx)
+	p.report(EventMetadataRefreshed, EventMetadataFailed, start, err)
+	return m, err
+}
+
+func (p *Provider) discover(ctx context.Context) (m *Metadata, err error) {
+	for _, at := range p.wellKnown() {
+		if _, err = checkURL("Provider.MetadataURL", at, true, p.AllowInsecureHTTP); err != nil {
+			return nil, err
+		}
+		var body []byte
+		body, err = fetch(ctx, p.HTTPClient, "metadata", at)
+		if err == nil {
+			m, err = parseMetadata(body, p.Issuer)
+			return m, asEndpointError("metadata", err)
+		}
+		// Only an answer that says that nothing is there leads to the next place.
+		if ee, ok := errors.AsType[*EndpointError](err); !ok || ee.StatusCode < 400 || ee.StatusCode >= 500 || ee.StatusCode == http.StatusTooManyRequests {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// asEndpointError keeps a CheckError as it is.
+func asEndpointError(endpoint string, err error) error {
+	if _, ok := errors.AsType[*CheckError](err); ok || err == nil {
+		return err
+	}
+	return &EndpointError{Endpoint: endpoint, StatusCode: http.StatusOK, Err: err}
+}
+
+// wellKnown returns where the metadata may be. The first form puts the name
+// behind the issuer's path, the second before it.
+func (p *Provider) wellKnown() []string {
+	if p.MetadataURL != "" {
+		return []string{p.MetadataURL}
+	}
+	issuer := strings.TrimSuffix(p.Issuer, "/")
+	rest := strings.Index(issuer, "://") + len("://")
+	host, path := issuer, ""
+	if i := strings.IndexByte(issuer[rest:], '/'); i >= 0 {
+		host, path = issuer[:rest+i], issuer[rest+i:]
+	}
+	return []string{
+		issuer + "/.well-known/openid-configuration",
+		host + "/.well-known/oauth-authorization-server" + path,
+	}
+}
+
+func (p *Provider) report(good, bad authtrip.EventKind, start time.Time, err error) {
+	if p.OnEvent == nil {
+		return
+	}
+	e := authtrip.Event{Kind: good, Duration: time.Since(start), Requests: 1, Err: err}
+	if err != nil {
+		e.Kind = bad
+	}
+	if ee, ok := errors.AsType[*EndpointError](err); ok {
+		e.StatusCode, e.Code = ee.StatusCode, ee.Code
+	}
+	p.OnEvent(e)
+}
+
+// A document is something that a server publishes: fetched when it is needed,
+// kept, and fetched again in the background when it is old. The zero value is
+// empty and ready to use.
+type document[T any] struct {
+	cur     atomic.Pointer[edition[T]]
+	failing atomic.Pointer[setback]
+	flights flight.Group[T]
+}
+
+type edition[T any] struct {
+	value T
+	at    time.Time
+}
+
+// A setback is a failed fetch and what follows from it.
+type setback struct {
+	err  error
+	at   time.Time
+	wait time.Duration
+}
+
+func (s *setback) due() bool { return s == nil || time.Since(s.at) >= s.wait }
+
+const (
+	fetchTimeout = 10 * time.Second
+	firstSetback = 500 * time.Millisecond
+	longSetback  = time.Minute
+)
+
+// get returns the copy at hand, and one that was just fetched if there is none.
+func (d *document[T]) get(ctx context.Context, ttl time.Duration, fetch func(context.Context) (T, error)) (T, error) {
+	if e := d.cur.Load(); e != nil {
+		if ttl >= 0 && time.Since(e.at) >= ttl && d.failing.Load().due() {
+			d.flights.Start(ctx, "", fetchTimeout, d.once(fetch, e))
+		}
+		return e.value, nil
+	}
+	if f := d.failing.Load(); !f.due() {
+		var zero T
+		return zero, f.err
+	}
+	v, err := d.flights.Do(ctx, "", fetchTimeout, d.once(fetch, nil))
+	return v, interrupted(err)
+}
+
+// renew fetches another copy than seen and waits for it.
+func (d *document[T]) renew(ctx context.Context, seen *edition[T], fetch func(context.Context) (T, error)) (T, error) {
+	v, err := d.flights.Do(ctx, "", fetchTimeout, d.once(fetch, seen))
+	return v, interrupted(err)
+}
+
+// once is what runs in the flight. A caller may have looked just before the last
+// flight landed.
+func (d *document[T]) once(fetch func(context.Context) (T, error), seen *edition[T]) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
+		if e := d.cur.Load(); e != seen && e != nil {
+			return e.value, nil
+		}
+		v, err := fetch(ctx)
+		if err != nil {
+			d.failed(err)
+			return v, err
+		}
+		d.failing.Store(nil)
+		d.cur.Store(&edition[T]{value: v, at: time.Now()})
+		return v, nil
+	}
+}
+
+func (d *document[T]) failed(err error) {
+	wait := firstSetback
+	if last := d.failing.Load(); last != nil {
+		wait = min(2*last.wait, longSetback)
+	}
+	if ee, ok := errors.AsType[*EndpointError](err); ok {
+		wait = max(wait, ee.RetryAfter)
+	}
+	d.failing.Store(&setback{err: err, at: time.Now(), wait: wait})
+}
+
+// interrupted gives the end of a caller's own context this package's name.
+func interrupted(err error) error {
+	if err == nil || strings.HasPrefix(err.Error(), "login: ") {
+		return err
+	}
+	return fmt.Errorf("login: %w", err)
+}

@@ -1,0 +1,256 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/authtrip"
+	"golang.org/x/oauth2"
+)
+
+// An AuthRequest is what one login asks for beyond what the [Client] always
+// does. The zero value, and nil, ask for nothing more.
+type AuthRequest struct {
+	// Scopes replaces those of the Client if it is not nil.
+	Scopes []string
+	// Resources replaces those of the Client if it is not nil (RFC 8707).
+	Resources []string
+	// Prompt is none, login, consent, select_account or create, or several of
+	// them with a space between.
+	Prompt string
+	// LoginHint is who probably logs in.
+	LoginHint string
+	// MaxAge is how long ago the user may have typed a password at most, to the
+	// second. If 0, it does not matter; negative means that it has to be done
+	// now. The ID token is held to it.
+	MaxAge time.Duration
+	// ACRValues are the wanted kinds of authentication, best first. What came of
+	// it is in [IDToken.ACR]: the caller has to look.
+	ACRValues []string
+	// UILocales are the languages for the user, best first.
+	UILocales []string
+	// FormPost has the answer sent as a form instead of in the URL
+	// (response_mode=form_post).
+	FormPost bool
+	// RedirectURL replaces that of the Client if it is not "".
+	RedirectURL string
+	// ReturnTo is kept and given back in [Session.ReturnTo]: where the user
+	// wanted to go.
+	ReturnTo string
+	// Params are further parameters. Those that this package sets cannot be
+	// among them.
+	Params url.Values
+}
+
+// StepUp returns the request for what a server's challenge asks for: more scope
+// (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
+// scopes are those of the challenge alone, and openid.
+func StepUp(ch authtrip.Challenge) *AuthRequest {
+	req := &AuthRequest{ACRValues: ch.ACRValues}
+	if ch.Scope != "" {
+		req.Scopes = strings.Fields(ch.Scope)
+		if !slices.Contains(req.Scopes, scopeOpenID) {
+			req.Scopes = append([]string{scopeOpenID}, req.Scopes...)
+		}
+	}
+	switch {
+	case ch.MaxAge > 0:
+		req.MaxAge = ch.MaxAge
+	case ch.MaxAge == 0:
+		req.MaxAge = -1
+	}
+	if ch.Claims != "" {
+		req.Params = url.Values{"claims": {ch.Claims}}
+	}
+	return req
+}
+
+// AuthCodeURL returns the URL to send the user to, and the transaction that
+// [Client.Exchange] needs when the user is back. The transaction is secret and
+// belongs to that user's browser.
+//
+// It blocks while the metadata is fetched for the first time, and if the request
+// is pushed to the server (RFC 9126). Its errors are those of
+// [Provider.Metadata], an *[EndpointError] of the push, and plain ones that name
+// the field that is wrong.
+func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Transaction, error) {
+	if req == nil {
+		req = new(AuthRequest)
+	}
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	endpoint, err := c.Provider.endpoint(m, endpointAuthorization, false)
+	if err != nil {
+		return "", nil, err
+	}
+	// A client that could not spend the code need not send anybody away.
+	if _, err = c.auth(m); err != nil {
+		return "", nil, err
+	}
+	tx, err := c.newTransaction(req)
+	if err != nil {
+		return "", nil, err
+	}
+	form, err := c.authForm(req, tx)
+	if err != nil {
+		return "", nil, err
+	}
+	if c.PushRequests || m.RequirePushedAuthorizationRequests {
+		if form, err = c.push(ctx, form); err != nil {
+			return "", nil, err
+		}
+	}
+	// The endpoint's own query stays as it is: RFC 6749, section 3.1.
+	if endpoint.RawQuery != "" {
+		endpoint.RawQuery += "&"
+	}
+	endpoint.RawQuery += form.Encode()
+	return endpoint.String(), tx, nil
+}
+
+func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
+	tx := &Transaction{
+		Issuer:      c.Provider.Issuer,
+		ClientID:    c.ID,
+		RedirectURL: c.RedirectURL,
+		Expires:     time.Now().Add(c.loginTimeout()).Round(0),
+		Scopes:      c.scopes(),
+		Resources:   c.Resources,
+		FormPost:    req.FormPost,
+		ReturnTo:    req.ReturnTo,
+	}
+	if req.RedirectURL != "" {
+		tx.RedirectURL = req.RedirectURL
+	}
+	if req.Scopes != nil {
+		tx.Scopes = slices.Clone(req.Scopes)
+	}
+	if req.Resources != nil {
+		tx.Resources = slices.Clone(req.Resources)
+	}
+	if req.MaxAge != 0 {
+		seconds := int64(max(0, req.MaxAge) / time.Second)
+		tx.MaxAge = &seconds
+	}
+	if err := c.checkRedirectURL(tx.RedirectURL); err != nil {
+		return nil, err
+	}
+	if err := checkResources(tx.Resources); err != nil {
+		return nil, err
+	}
+	tx.begin(slices.Contains(tx.Scopes, scopeOpenID))
+	return tx, nil
+}
+
+// checkRedirectURL holds a redirect URL against RFC 8252, sections 7 and 8.3,
+// and Rule 14.
+func (c *Client) checkRedirectURL(raw string) error {
+	if raw == "" {
+		return errors.New("login: Client.RedirectURL is empty")
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || !u.IsAbs() || u.Fragment != "" || u.User != nil:
+		return errors.New("login: Client.RedirectURL is not an absolute URL without user and fragment")
+	case u.Scheme == "http" || u.Scheme == "https":
+		_, err := checkURL("Client.RedirectURL", raw, true, c.Provider.AllowInsecureHTTP)
+		return err
+	case strings.Contains(u.Scheme, "."):
+		return nil // a private-use scheme is a domain name backwards
+	}
+	return errors.New("login: Client.RedirectURL has a scheme that is neither https nor a domain name backwards")
+}
+
+// checkResources implements Rule 15.
+func checkResources(resources []string) error {
+	for _, r := range resources {
+		if u, err := url.Parse(r); err != nil || !u.IsAbs() || strings.Contains(r, "#") {
+			return errors.New("login: Resources: each must be an absolute URI without fragment")
+		}
+	}
+	return nil
+}
+
+// authForm returns the parameters of the request (RFC 6749, section 4.1.1).
+func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error) {
+	form := url.Values{
+		"response_type":         {"code"},
+		"client_id":             {c.ID},
+		"redirect_uri":          {tx.RedirectURL},
+		"state":                 {tx.State},
+		"code_challenge":        {oauth2.S256ChallengeFromVerifier(tx.Verifier)},
+		"code_challenge_method": {"S256"},
+	}
+	set := func(name, value string) {
+		if value != "" {
+			form.Set(name, value)
+		}
+	}
+	set("scope", strings.Join(tx.Scopes, " "))
+	set("nonce", tx.Nonce)
+	set("prompt", req.Prompt)
+	set("login_hint", req.LoginHint)
+	set("acr_values", strings.Join(req.ACRValues, " "))
+	set("ui_locales", strings.Join(req.UILocales, " "))
+	if tx.MaxAge != nil {
+		form.Set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
+	}
+	if req.FormPost {
+		form.Set("response_mode", "form_post")
+	}
+	if len(tx.Resources) > 0 {
+		form["resource"] = tx.Resources
+	}
+	return form, addParams(form, req.Params)
+}
+
+// reserved reports whether a parameter has a field of its own, or is one that
+// this package has to know the value of.
+func reserved(name string) bool {
+	switch name {
+	case "response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "state", "nonce",
+		"code_challenge", "code_challenge_method", "code", "code_verifier", "scope", "resource", "max_age",
+		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type":
+		return true
+	}
+	return false
+}
+
+// addParams adds the caller's parameters to form.
+func addParams(form, params url.Values) error {
+	for name, values := range params {
+		if reserved(name) || form.Has(name) {
+			return fmt.Errorf("login: Params: %s is set by the package", name)
+		}
+		form[name] = values
+	}
+	return nil
+}
+
+// push sends the request to the server, and returns what is left to say by the
+// browser (RFC 9126, section 2).
+func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) {
+	a, err := c.post(ctx, endpointPushed, form, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	if a.status != http.StatusCreated && a.status != http.StatusOK {
+		return nil, a.fail(endpointPushed, errors.New("want status 201"))
+	}
+	var doc struct {
+		RequestURI string `json:"request_uri"`
+	}
+	if err := a.decode(&doc); err != nil || doc.RequestURI == "" {
+		return nil, a.fail(endpointPushed, errors.New("the answer has no request_uri"))
+	}
+	return url.Values{"client_id": {c.ID}, "request_uri": {doc.RequestURI}}, nil
+}

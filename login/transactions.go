@@ -1,0 +1,322 @@
+package login
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/authtrip"
+)
+
+// Transactions carries a [Transaction] from the response that sends a browser
+// away to the request that brings it back, and sees to it that it is the same
+// browser: a cookie for each login, so that logins in several tabs end in any
+// order.
+//
+// Where the transaction itself is meanwhile, the fields say:
+//   - Cache: there, and the cookie holds a random value that is compared. The
+//     transaction serves once among all processes that share the Cache.
+//   - Keys without Cache: sealed, in the cookie. Nothing is stored anywhere, and
+//     any process that has the Keys can go on. The transaction serves once in
+//     each process, and the code once at the server.
+//   - Neither: in this process's memory.
+//
+// The zero value is ready to use. Transactions is safe for concurrent use, must
+// not be copied, and its fields must not be modified after first use.
+type Transactions struct {
+	// Cache keeps the transactions until the user is back.
+	Cache authtrip.Cache
+	// Keys seal what is kept, each at least 32 random bytes. The first one seals,
+	// all open, so that keys can change: put the new one first.
+	Keys [][]byte
+	// CookieName is the beginning of the cookies' names. If "", it is login.
+	CookieName string
+
+	memory authtrip.MemoryCache
+	mu     sync.Mutex // makes look and mark of the sealed ones one step
+}
+
+const (
+	// maxCookies is how many logins a browser has under way; beyond it the
+	// oldest is forgotten.
+	maxCookies = 8
+	// maxCookie is the largest cookie that all browsers keep, in bytes, with room
+	// for its name and attributes.
+	maxCookie = 3800
+)
+
+// Keep remembers tx for the browser that gets w as the answer to r. It has to be
+// called before the header is written. r may be nil.
+func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.Request, tx *Transaction) error {
+	ttl := time.Until(tx.Expires)
+	name := t.cookieName(tx.State, tx)
+	value, err := t.put(ctx, tx, name, ttl)
+	if err != nil {
+		return err
+	}
+	cookie := t.cookie(name, tx)
+	cookie.Value = value
+	cookie.MaxAge = max(1, int(ttl/time.Second))
+	t.makeRoom(w, r, tx)
+	http.SetCookie(w, cookie)
+	return nil
+}
+
+// Take returns the transaction that the redirect in r belongs to, if it was kept
+// for r's browser, and ends it: the next call does not find it. The cookie is
+// removed by w.
+//
+// Its errors are *[CheckError], which leave the transaction as it is, and those of
+// the Cache.
+func (t *Transactions) Take(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Transaction, error) {
+	resp, err := parseResponse(r, "")
+	if err != nil {
+		return nil, err
+	}
+	if resp.state == "" {
+		return nil, &CheckError{Check: "state", Reason: "is missing in the response"}
+	}
+	// The name says by its prefix how safe the cookie is; both may be there.
+	for _, secure := range []bool{true, false} {
+		name := t.name(resp.state, secure)
+		c, err := r.Cookie(name)
+		if err != nil {
+			continue
+		}
+		tx, err := t.take(ctx, name, c.Value, resp.state)
+		if err != nil {
+			return nil, err
+		}
+		gone := t.cookie(name, tx)
+		gone.MaxAge = -1
+		http.SetCookie(w, gone)
+		return tx, nil
+	}
+	return nil, &CheckError{Check: "browser", Reason: "no login with this state was begun in this browser, or it is over"}
+}
+
+func (t *Transactions) put(ctx context.Context, tx *Transaction, name string, ttl time.Duration) (string, error) {
+	if t.Cache == nil && len(t.Keys) > 0 {
+		sealed, err := t.seal(tx, name)
+		if err == nil && len(sealed) > maxCookie {
+			err = errors.New("login: Transactions: the transaction is too large for a cookie: set Cache, or ask for less in ReturnTo and Scopes")
+		}
+		return sealed, err
+	}
+	binding := secret()
+	kept := tx.keep()
+	kept.Binding = hashed(binding)
+	value, err := t.seal(kept, name)
+	if err != nil {
+		return "", err
+	}
+	if err := t.cache().Set(ctx, cacheKey(tx.State), []byte(value), ttl); err != nil {
+		return "", fmt.Errorf("login: Transactions.Cache: %w", err)
+	}
+	return binding, nil
+}
+
+func (t *Transactions) take(ctx context.Context, name, value, state string) (*Transaction, error) {
+	if t.Cache == nil && len(t.Keys) > 0 {
+		return t.takeSealed(ctx, name, value, state)
+	}
+	// First a look: a stranger who knows the state must not end the login.
+	kept, err := t.cache().Get(ctx, cacheKey(state))
+	if err != nil {
+		return nil, lost(err)
+	}
+	tx, err := t.open(string(kept), name)
+	if err != nil {
+		return nil, err
+	}
+	if !equal(hashed(value), tx.Binding) {
+		return nil, &CheckError{Check: "browser", Reason: "the login was begun in another one"}
+	}
+	if _, err := t.cache().Take(ctx, cacheKey(state)); err != nil {
+		return nil, lost(err)
+	}
+	return tx, nil
+}
+
+func (t *Transactions) takeSealed(ctx context.Context, name, value, state string) (*Transaction, error) {
+	tx, err := t.open(value, name)
+	if err != nil {
+		return nil, err
+	}
+	if !equal(tx.State, state) {
+		return nil, &CheckError{Check: "state", Reason: "is not that of this login"}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, err := t.memory.Get(ctx, cacheKey(state)); err == nil {
+		return nil, errSpent()
+	}
+	return tx, t.memory.Set(ctx, cacheKey(state), []byte{1}, max(time.Second, time.Until(tx.Expires)))
+}
+
+func (t *Transactions) cache() authtrip.Cache {
+	if t.Cache == nil {
+		return &t.memory
+	}
+	return t.Cache
+}
+
+func lost(err error) error {
+	if errors.Is(err, authtrip.ErrNotFound) {
+		return &CheckError{Check: checkTransaction, Reason: "the login is over: its state was used before, or it took too long"}
+	}
+	return fmt.Errorf("login: Transactions.Cache: %w", err)
+}
+
+// keep returns what is kept of t, to be changed by the caller.
+func (t *Transaction) keep() *Transaction {
+	return &Transaction{
+		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
+		RedirectURL: t.RedirectURL, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
+		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo,
+	}
+}
+
+func hashed(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// cacheKey says nothing of the state.
+func cacheKey(state string) string { return "login:" + hashed(state) }
+
+// seal returns tx as text: encrypted and bound to name where there are keys.
+func (t *Transactions) seal(tx *Transaction, name string) (string, error) {
+	doc, err := json.Marshal(tx)
+	if err != nil {
+		return "", fmt.Errorf("login: Transactions: %w", err)
+	}
+	if len(t.Keys) == 0 {
+		return string(doc), nil
+	}
+	aead, err := sealer(t.Keys[0])
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, doc, []byte(name))), nil
+}
+
+func (t *Transactions) open(kept, name string) (*Transaction, error) {
+	broken := &CheckError{Check: checkTransaction, Reason: "what was kept cannot be opened"}
+	doc := []byte(kept)
+	if len(t.Keys) > 0 {
+		var err error
+		if doc, err = t.unseal(kept, name); err != nil {
+			return nil, err
+		}
+	}
+	tx := new(Transaction)
+	if doc == nil || json.Unmarshal(doc, tx) != nil {
+		return nil, broken
+	}
+	return tx, nil
+}
+
+// unseal returns nil for what none of the keys opens.
+func (t *Transactions) unseal(kept, name string) ([]byte, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(kept)
+	if err != nil {
+		return nil, nil //nolint:nilerr // the caller says that it cannot be opened
+	}
+	for _, key := range t.Keys {
+		aead, err := sealer(key)
+		if err != nil {
+			return nil, err
+		}
+		if doc, err := aead.Open(nil, nil, raw, []byte(name)); err == nil {
+			return doc, nil
+		}
+	}
+	return nil, nil
+}
+
+func sealer(key []byte) (cipher.AEAD, error) {
+	if len(key) < 32 {
+		return nil, errors.New("login: Transactions.Keys: each must have 32 bytes or more")
+	}
+	derived, err := hkdf.Key(sha256.New, key, nil, "authtrip login transaction 1", 32)
+	if err != nil {
+		return nil, fmt.Errorf("login: Transactions.Keys: %w", err)
+	}
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, fmt.Errorf("login: Transactions.Keys: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// cookie returns an empty cookie for tx. What it may do follows from the redirect
+// URL, which is where it comes back, and never from a request.
+func (t *Transactions) cookie(name string, tx *Transaction) *http.Cookie {
+	c := &http.Cookie{
+		Name:     name,
+		Path:     "/",
+		HttpOnly: true,
+		Secure:   isHTTPS(tx.RedirectURL) || tx.FormPost,
+		SameSite: http.SameSiteLaxMode,
+	}
+	if tx.FormPost {
+		// The form is posted from the server's site, where Lax cookies stay away.
+		c.SameSite = http.SameSiteNoneMode
+	}
+	return c
+}
+
+func isHTTPS(raw string) bool { return strings.HasPrefix(raw, "https://") }
+
+func (t *Transactions) cookieName(state string, tx *Transaction) string {
+	return t.name(state, isHTTPS(tx.RedirectURL))
+}
+
+// name returns that of the cookie for a state, which it does not tell. With the
+// prefix no other host can set it.
+func (t *Transactions) name(state string, secure bool) string {
+	return t.prefix(secure) + hashed("cookie:" + state)[:16]
+}
+
+func (t *Transactions) prefix(secure bool) string {
+	prefix := t.CookieName
+	if prefix == "" {
+		prefix = "login"
+	}
+	if secure {
+		prefix = "__Host-" + prefix
+	}
+	return prefix + "-"
+}
+
+// makeRoom forgets the oldest logins of a browser that began too many. Browsers
+// send the oldest cookie first.
+func (t *Transactions) makeRoom(w http.ResponseWriter, r *http.Request, tx *Transaction) {
+	if r == nil {
+		return
+	}
+	prefix := t.prefix(isHTTPS(tx.RedirectURL))
+	var names []string
+	for _, c := range r.Cookies() {
+		if strings.HasPrefix(c.Name, prefix) {
+			names = append(names, c.Name)
+		}
+	}
+	for len(names) >= maxCookies {
+		gone := t.cookie(names[0], tx)
+		gone.MaxAge = -1
+		http.SetCookie(w, gone)
+		names = names[1:]
+	}
+}
