@@ -96,7 +96,7 @@ func BenchmarkReplay(b *testing.B) {
 				a.revoke()
 				resp, err := rt.RoundTrip(req)
 				if w.name == "base" {
-					resp, err = rt.RoundTrip(req)
+					_, err = rt.RoundTrip(req)
 				} else if err == nil && resp.StatusCode != http.StatusOK {
 					err = errors.New(resp.Status)
 				}

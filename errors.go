@@ -28,8 +28,8 @@ var (
 	// is kept in memory, and saved and used as soon as the Store is back: repair
 	// the Store before this process ends.
 	ErrNotSaved = errors.New("authtrip: new token could not be saved")
-	// ErrClosed means that [Source.Close] was called.
-	ErrClosed = errors.New("authtrip: Source is closed")
+	// ErrClosed means that Close was called.
+	ErrClosed = errors.New("authtrip: closed")
 )
 
 // A RefreshError is a refresh that failed. Its text holds no token, no secret

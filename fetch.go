@@ -21,7 +21,7 @@ import (
 // renew runs in the flight.
 func (u *UserInfoSource) renew(ctx context.Context, snap *snapshot) (*UserInfo, error) {
 	// The caller may have looked just before the last flight landed.
-	if e := u.cur.Load(); e.good(snap) {
+	if e := u.last(snap); e.good(snap) {
 		return e.info, nil
 	}
 	if f := u.failing.Load(); f.paces(snap) {
@@ -70,8 +70,8 @@ func (u *UserInfoSource) failed(err error, snap *snapshot, took time.Duration) {
 	}
 	_, wrongUser := errors.AsType[*SubjectError](err)
 	if wrongUser || event.StatusCode == http.StatusUnauthorized {
-		if e := u.cur.Load(); e.of(snap) {
-			u.cur.CompareAndSwap(e, nil)
+		if e := u.last(snap); e.of(snap) {
+			u.slot(snap).CompareAndSwap(e, nil)
 		}
 	}
 	u.failing.Store(f)
@@ -97,7 +97,7 @@ func (u *UserInfoSource) keep(snap *snapshot, info *UserInfo) time.Duration {
 	case !end.IsZero():
 		ttl = min(ttl, time.Until(end))
 	}
-	u.cur.Store(&userInfoEntry{info: info, snap: snap, since: time.Now(), ttl: ttl})
+	u.slot(snap).Store(&userInfoEntry{asker: u, info: info, snap: snap, since: time.Now(), ttl: ttl})
 	return ttl
 }
 

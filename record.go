@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,10 @@ type record struct {
 	Format int `json:"format"`
 	access
 	RefreshToken string `json:"refresh_token,omitempty"`
-	IDToken      string `json:"id_token,omitempty"`
+	// Login is a random name of the login that the tokens come from. A record with
+	// another one may be of another user.
+	Login   string `json:"login,omitempty"`
+	IDToken string `json:"id_token,omitempty"`
 	// Reusable is set once a refresh has left the refresh token as it was: it
 	// is no one-time token, and spending it again does no harm.
 	Reusable bool `json:"reusable,omitempty"`
@@ -108,8 +112,10 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		IDToken:      extra(tok, "id_token"),
 	}
 	if r == nil {
+		next.Login = rand.Text()
 		return next
 	}
+	next.Login = r.Login
 	next.Variants = r.Variants
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
 		next.RefreshToken = r.RefreshToken

@@ -96,8 +96,9 @@ type Source struct {
 	private MemoryStore              // where Store is nil
 	logins  sync.Mutex               // one SetToken at a time, or an older one could be published last
 
-	renewing atomic.Bool // there is a flight: no need to ask for one
-	pinned   atomic.Bool // there is something unsaved: not to be dropped
+	renewing atomic.Bool                   // there is a flight: no need to ask for one
+	info     atomic.Pointer[userInfoEntry] // of its user, if it is one of Sources
+	pinned   atomic.Bool                   // there is something unsaved: not to be dropped
 
 	// These belong to the flight.
 	unsaved *unsaved // the token that Store did not take
@@ -177,9 +178,7 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 		if err != nil {
 			return fmt.Errorf("authtrip: SetToken: %w", err)
 		}
-		snap := s.newSnapshot(rec, version)
-		snap.login = s.cur.Load().loginNumber() + 1
-		s.cur.Store(snap)
+		s.cur.Store(s.newSnapshot(rec, version))
 		s.emit(Event{Kind: EventTokenObtained})
 		return nil
 	}
@@ -204,7 +203,6 @@ func (s *Source) Forget(ctx context.Context) error {
 			return fmt.Errorf("authtrip: Forget: %w", err)
 		}
 		gone := s.newSnapshot(&record{}, "")
-		gone.login = s.cur.Load().loginNumber() + 1
 		gone.forgotten = true
 		s.cur.Store(gone)
 		return nil

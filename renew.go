@@ -216,10 +216,6 @@ func (r *renewal) adopt(ctx context.Context) (*snapshot, EventKind) {
 // publish puts snap in place of what was there when the flight began. A token
 // that was set meanwhile is a newer one, and stays.
 func (r *renewal) publish(snap *snapshot) *snapshot {
-	snap.login = r.base.loginNumber()
-	if continues(r.base.record(), snap.token) != nil {
-		snap.login++ // adopted: somebody else has logged in
-	}
 	if r.base != nil && r.base.refused.Load() {
 		snap.refusals = 1
 		if r.base.verdict.Load() == verdictRefused {

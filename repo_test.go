@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -217,22 +218,42 @@ func TestConformance(t *testing.T) {
 			tests[m[1]] = true
 		}
 	})
-	rows := regexp.MustCompile(`(?m)^\| (\d+) \|[^|]+\|([^|]+)\|$`).FindAllStringSubmatch(read(t, "CONFORMANCE.md"), -1)
+	rules, pains, ok := strings.Cut(read(t, "CONFORMANCE.md"), "\n## Pains\n")
+	if !ok {
+		t.Fatal("CONFORMANCE.md has no section of that name")
+	}
+	conformance(t, "Rule", rules, 53, tests)
+	conformance(t, "Pain", pains, 25, tests)
+}
+
+// conformance holds one table of CONFORMANCE.md against the tests that there are.
+func conformance(t *testing.T, word, table string, want int, tests map[string]bool) {
+	t.Helper()
+	rows := regexp.MustCompile(`(?m)^\| (\d+) \|[^|]+\|([^|]+)\|$`).FindAllStringSubmatch(table, -1)
+	if len(rows) != want {
+		t.Errorf("%ss in CONFORMANCE.md = %d, want %d", word, len(rows), want)
+	}
+	listed := make(map[string]bool)
 	for i, row := range rows {
-		if row[1] != strconv.Itoa(i+1) {
-			t.Fatalf("row %d is of rule %s", i+1, row[1])
+		number, cell := row[1], row[2]
+		if number != strconv.Itoa(i+1) {
+			t.Errorf("%s %s is in row %d", word, number, i+1)
 		}
-		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(row[2], -1)
-		if len(named) == 0 && !strings.Contains(row[2], "not offered") {
-			t.Errorf("rule %s has no test", row[1])
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(cell, -1)
+		if len(named) == 0 && !strings.Contains(cell, "not offered") {
+			t.Errorf("%s %s has no test", word, number)
 		}
 		for _, m := range named {
+			listed[number+" "+m[1]] = true
 			if !tests[m[1]] {
-				t.Errorf("rule %s: there is no %s", row[1], m[1])
+				t.Errorf("%s %s: there is no %s", word, number, m[1])
 			}
 		}
 	}
-	if len(rows) != 53 {
-		t.Errorf("rules = %d, want 53", len(rows))
+	numbered := regexp.MustCompile(`^Test` + word + `0*(\d+)`)
+	for _, name := range slices.Sorted(maps.Keys(tests)) {
+		if m := numbered.FindStringSubmatch(name); m != nil && !listed[m[1]+" "+name] {
+			t.Errorf("%s is not in CONFORMANCE.md's row of %s %s", name, strings.ToLower(word), m[1])
+		}
 	}
 }

@@ -23,7 +23,7 @@ type snapshot struct {
 	err       error    // why there is no header
 	version   string
 	forgotten bool   // stands for no token: nothing but a login helps
-	login     uint64 // the same until another user may have logged in; 0: not known
+	login     string // the record's: the same until another user may have logged in; "": not known
 
 	born     time.Time     // with a monotonic reading: steps of the clock do no harm
 	ageing   time.Duration // from born, when to renew it
@@ -51,19 +51,14 @@ func (s *snapshot) usable() bool {
 	return s != nil && !s.refused.Load() && time.Since(s.born) < s.lifetime
 }
 
-func (s *snapshot) loginNumber() uint64 {
-	if s == nil {
-		return 1
-	}
-	return s.login
-}
-
 // record returns what of the Store's record is in memory.
 func (s *snapshot) record() *record {
 	if s == nil {
 		return nil
 	}
-	return (*record)(nil).with(s.token, s.born)
+	rec := (*record)(nil).with(s.token, s.born)
+	rec.Login = s.login
+	return rec
 }
 
 // judge records what the first use of a new token came to. One that was accepted
@@ -79,7 +74,7 @@ func (snap *snapshot) judge(ok bool) {
 // newSnapshot makes of a record what a request needs.
 func (s *Source) newSnapshot(rec *record, version string) *snapshot {
 	now := time.Now()
-	snap := &snapshot{source: s, token: rec.token(), version: version, born: now}
+	snap := &snapshot{source: s, token: rec.token(), version: version, login: rec.Login, born: now}
 	if snap.header, snap.err = authorization(snap.token); snap.err == nil {
 		// The token is the header's tail: among many users, half the memory.
 		snap.token.AccessToken = snap.header[0][len(bearer):]

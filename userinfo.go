@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -33,6 +34,12 @@ type UserInfo struct {
 }
 
 func (u *UserInfo) age() time.Duration { return time.Since(u.FetchedAt) }
+
+// String says nothing of the user: it is what a log gets.
+func (u *UserInfo) String() string { return "authtrip.UserInfo" }
+
+// LogValue implements [slog.LogValuer] as String does.
+func (u *UserInfo) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 // Claims decodes all claims into v, as [json.Unmarshal] does.
 func (u *UserInfo) Claims(v any) error {
@@ -89,8 +96,9 @@ type UserInfoSource struct {
 	// URL is the user info endpoint; required.
 	URL string
 	// Source supplies the tokens; required. A [Source] tells when another user
-	// has logged in; of any other, each new access token is asked about anew. One
-	// user is kept in memory, so [Sources] should go with a Cache.
+	// has logged in; of any other, each new access token is asked about anew. With
+	// [Sources] there is one answer for each subject, and should be one
+	// UserInfoSource for all: another would take its place.
 	Source oauth2.TokenSource
 	// Base sends the requests, which carry the token to the URL and nowhere else.
 	// If nil, [http.DefaultTransport] does.
@@ -105,8 +113,8 @@ type UserInfoSource struct {
 	// TTL is how long an answer is good. If 0, it is five minutes; negative means
 	// that each call asks.
 	TTL time.Duration
-	// Cache shares answers between processes, and keeps those of many users. If
-	// nil, they are kept in memory. A Cache that fails is done without.
+	// Cache shares answers between processes. If nil, they are kept in memory. A
+	// Cache that fails is done without.
 	Cache Cache
 	// Users, if set, records what is fetched, to be read back by the user's name. One
 	// that fails is done without.
@@ -140,11 +148,29 @@ const (
 
 // sameLogin reports whether two tokens certainly speak for the same user.
 func sameLogin(a, b *snapshot) bool {
-	return a == b || a.login != 0 && a.login == b.login && a.source == b.source
+	return a == b || a.login != "" && a.login == b.login && a.source == b.source
+}
+
+// last returns the last answer, if it was given to u.
+func (u *UserInfoSource) last(snap *snapshot) *userInfoEntry {
+	if e := u.slot(snap).Load(); e != nil && e.asker == u {
+		return e
+	}
+	return nil
+}
+
+// slot is where the last answer for the user of snap is kept: with each of many
+// Sources its own.
+func (u *UserInfoSource) slot(snap *snapshot) *atomic.Pointer[userInfoEntry] {
+	if snap.source != nil && snap.source.shared != nil {
+		return &snap.source.info
+	}
+	return &u.cur
 }
 
 // userInfoEntry is an answer and how long it counts.
 type userInfoEntry struct {
+	asker *UserInfoSource
 	info  *UserInfo
 	snap  *snapshot // with which it was fetched
 	since time.Time // with a monotonic reading
@@ -200,7 +226,7 @@ func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e := u.cur.Load(); e.good(snap) {
+	if e := u.last(snap); e.good(snap) {
 		if u.OnEvent != nil {
 			u.OnEvent(Event{Kind: EventUserInfoHit, Age: e.info.age()})
 		}
@@ -245,16 +271,16 @@ func (u *UserInfoSource) configure() {
 
 // flightKey names the user: two users' answers must not be collapsed into one.
 func flightKey(snap *snapshot) string {
-	if snap.login == 0 {
+	if snap.login == "" {
 		return snap.token.AccessToken
 	}
-	return fmt.Sprintf("%p %d", snap.source, snap.login)
+	return fmt.Sprintf("%p %s", snap.source, snap.login)
 }
 
 // stale returns the last good answer, if it is of the same user, and err if there
 // is none.
 func (u *UserInfoSource) stale(snap *snapshot, err error) (*UserInfo, error) {
-	e := u.cur.Load()
+	e := u.last(snap)
 	if !e.of(snap) {
 		return nil, err
 	}

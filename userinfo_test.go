@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"io"
 	"net/http"
 	"strings"
@@ -1110,4 +1112,59 @@ func async(f func()) <-chan struct{} {
 		f()
 	}()
 	return done
+}
+
+// TestLoginInAnotherProcessEndsTheAnswerHere: the other process's token has no ID
+// token by which the users could be told apart.
+func TestLoginInAnotherProcessEndsTheAnswerHere(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		all := replicas(r, 2, store)
+		here := &authtrip.UserInfoSource{URL: asURL + authtriptest.UserInfoPath, Source: all[0], Base: r.net, TTL: 24 * time.Hour}
+		if info, err := here.UserInfo(t.Context()); err != nil || info.Subject != "alice" {
+			t.Fatalf("UserInfo() = %v, %v", info, err)
+		}
+		bob := r.srv.Issue("bob").WithExtra(map[string]any{})
+		if err := all[1].SetToken(t.Context(), bob); err != nil {
+			t.Fatal(err)
+		}
+		all[0].Invalidate(r.src.Initial)
+		if info, err := here.UserInfo(t.Context()); err == nil {
+			t.Errorf("the former user's info was served (%t), want an error: there is nothing to compare sub with", info.Subject == "alice")
+		}
+	})
+}
+
+func TestUsersOfSourcesKeepTheirOwnAnswers(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		info := &authtrip.UserInfoSource{URL: asURL + authtriptest.UserInfoPath, Source: all, Base: r.net}
+		for range 20 {
+			crowd(50, func(i int) {
+				want := fmt.Sprint("user", i)
+				got, err := info.UserInfo(authtrip.WithSubject(t.Context(), want))
+				if err != nil || got.Subject != want {
+					t.Errorf("%s: %v", want, err)
+				}
+			})
+		}
+		if got := r.srv.Counts().UserInfo; got != 50 {
+			t.Errorf("user info requests = %d, want one for each of 50 users", got)
+		}
+	})
+}
+
+func TestPrintedUserInfoSaysNothingOfTheUser(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		source := &authtrip.UserInfoSource{URL: asURL + authtriptest.UserInfoPath, Source: r.src, Base: r.net}
+		info, err := source.UserInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("who", "user", info)
+		if text := fmt.Sprintf("%v %+v %s", info, info, info) + log.String(); strings.Contains(text, "alice") {
+			t.Error("printed user info names the user")
+		}
+	})
 }
