@@ -1,13 +1,16 @@
 # Every module of the repository that is there. `go test ./...` in the root covers
 # the root module alone.
-MODULES := $(patsubst %/go.mod,%,$(shell git ls-files --cached --others --exclude-standard '*go.mod'))
-MODULES := $(patsubst go.mod,.,$(MODULES))
+MODULES := $(patsubst %/go.mod,%,$(sort $(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/node_modules/*')))
+MODULES := $(filter .,$(MODULES)) $(patsubst ./%,%,$(filter-out .,$(MODULES)))
+ifeq ($(strip $(MODULES)),)
+$(error no go.mod is found here)
+endif
 EACH = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && GOWORK=off $(1)); done
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: check test tidy vet lint vuln fuzz bench quickstart work
+.PHONY: check test tidy vet lint vuln fuzz bench quickstart work modules
 
 check: tidy vet test
 
@@ -41,3 +44,6 @@ quickstart:
 # A workspace for editors; it is not committed.
 work:
 	rm -f go.work go.work.sum && go work init $(MODULES)
+
+modules:
+	@echo $(MODULES)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -197,17 +198,51 @@ func TestFilesAreReadableInOneGo(t *testing.T) {
 }
 
 func TestNothingOfOneMachineIsCommitted(t *testing.T) {
-	paths := regexp.MustCompile(`["'\s=](/(?:root|home|work)/[a-z])`)
-	for _, suffix := range []string{".go", ".md", "Makefile", ".yml", ".mod"} {
+	paths := regexp.MustCompile(`["'` + "`" + `\s=(>](/(?:root|home|work|tmp)/[a-z])`)
+	for _, suffix := range []string{".go", ".md", "Makefile", ".yml", ".json", ".mod", "run", "fuzz"} {
 		walk(t, suffix, func(path, text string) {
-			if m := paths.FindString(text); m != "" && path != "repo_test.go" {
-				t.Errorf("%s names a path of one machine: %q", path, m)
+			if m := paths.FindStringSubmatch(text); m != nil {
+				t.Errorf("%s names a path of one machine: %q", path, m[1])
 			}
 		})
 	}
-	if _, err := os.Stat("CHANGELOG.md"); err != nil {
-		t.Error(err)
+	// A go.work would take the place of the one that a user has.
+	if ignored := strings.Fields(read(t, ".gitignore")); !slices.Contains(ignored, "go.work") {
+		t.Error(".gitignore lets go.work in")
 	}
+}
+
+func TestChangelogBeginsWithWhatComesNext(t *testing.T) {
+	top := regexp.MustCompile(`(?m)^## (.+)$`).FindStringSubmatch(read(t, "CHANGELOG.md"))
+	if top == nil {
+		t.Fatal("CHANGELOG.md has no entry")
+	}
+	release := regexp.MustCompile(`^v?\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}$`)
+	if top[1] != "Unreleased" && !release.MatchString(top[1]) {
+		t.Errorf("the first entry is %q, want Unreleased or a version and its date", top[1])
+	}
+}
+
+// TestEveryModuleIsTested: go test ./... sees one module, so the Makefile has to
+// find the others.
+func TestEveryModuleIsTested(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "make", "-s", "modules").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Fields(string(out))
+	walk(t, "go.mod", func(path, text string) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if !slices.Contains(got, dir) {
+			t.Errorf("make does not know the module in %s", dir)
+		}
+		if !strings.Contains(text, "\ngo 1.26.0\n") {
+			t.Errorf("%s: want go 1.26.0", path)
+		}
+		if strings.Contains(text, "example.com/authtrip v") && !strings.Contains(text, "example.com/authtrip => ") {
+			t.Errorf("%s: want a replace of the root", path)
+		}
+	})
 }
 
 func TestConformance(t *testing.T) {

@@ -65,7 +65,7 @@ func send(c *http.Client, req *http.Request, name string) (*answer, error) {
 	if err != nil {
 		return nil, &EndpointError{Endpoint: name, Err: fmt.Errorf("no answer: %w", bare(err))}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	a := &answer{
 		status:    resp.StatusCode,
 		mediaType: wire.MediaType(resp.Header),

@@ -81,6 +81,58 @@ func ExampleHandlers() {
 	// You have mail.
 }
 
+// A web application with many users: each has a token of their own, which stays
+// in the Store when the program ends.
+func ExampleClient_Source() {
+	issuer, browser := exampleServer()
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+
+	client := &login.Client{
+		Provider:    &login.Provider{Issuer: issuer},
+		ID:          "my-app",
+		RedirectURL: app.URL + "/callback",
+	}
+	store := new(authtrip.MemoryStore) // or one that others share
+	users := &authtrip.Sources{New: func(user string) (*authtrip.Source, error) {
+		src := client.Source(nil)
+		src.Store, src.Key = store, user
+		return src, nil
+	}}
+	api := &http.Client{Transport: &authtrip.Transport{Source: users}}
+
+	var user string // in the application's own session
+	h := &login.Handlers{
+		Client: client,
+		OnLogin: func(_ http.ResponseWriter, r *http.Request, s *login.Session) error {
+			src, err := users.Source(s.IDToken.Key())
+			if err != nil {
+				return err
+			}
+			user = s.IDToken.Key()
+			return src.SetToken(r.Context(), s.Token)
+		},
+	}
+	mux.HandleFunc("GET /login", h.Login)
+	mux.HandleFunc("/callback", h.Callback)
+	mux.HandleFunc("GET /inbox", func(w http.ResponseWriter, r *http.Request) {
+		req, _ := http.NewRequestWithContext(authtrip.WithSubject(r.Context(), user), http.MethodGet, issuer+"/api", nil)
+		resp, err := api.Do(req)
+		if err != nil {
+			fmt.Fprint(w, err)
+			return
+		}
+		defer resp.Body.Close()
+		fmt.Fprint(w, "The API says ", resp.Status)
+	})
+
+	if err := browser(context.Background(), app.URL+"/login?return_to=/inbox"); err != nil {
+		fmt.Println(err)
+	}
+	// Output: The API says 200 OK
+}
+
 // The two halves of a login, for an application with handlers of its own.
 func ExampleClient_Exchange() {
 	ctx := context.Background()

@@ -112,7 +112,7 @@ func TestWrongBindingInTheRightCookie(t *testing.T) {
 	}
 }
 
-func TestParallelTabs(t *testing.T) {
+func TestPain21ParallelTabs(t *testing.T) {
 	t.Parallel()
 	for name, keeper := range keepers() {
 		t.Run(name, func(t *testing.T) {
@@ -379,4 +379,31 @@ func TestBrokenCache(t *testing.T) {
 		t.Errorf("status %d, %v", resp.StatusCode, app.failed)
 	}
 	noTokenRequest(t, o)
+}
+
+func TestPain20RedirectURLIsNeverMadeFromARequest(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	c := o.client()
+	c.RedirectURL = "https://app.example/auth/callback"
+	h := &login.Handlers{Client: c, OnLogin: func(http.ResponseWriter, *http.Request, *login.Session) error { return nil }}
+	// What a server behind a proxy sees, which takes /auth away.
+	r := httptest.NewRequest(http.MethodGet, "http://10.0.0.1:8080/login", nil)
+	r.Header.Set("X-Forwarded-Host", "evil.example")
+	w := httptest.NewRecorder()
+	h.Login(w, r)
+	at, err := w.Result().Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := at.Query().Get("redirect_uri"); got != c.RedirectURL {
+		t.Errorf("redirect_uri = %q", got)
+	}
+	back := httptest.NewRequest(http.MethodGet, "http://10.0.0.1:8080/callback?"+o.consent(at.Query()).Encode(), nil)
+	back.AddCookie(w.Result().Cookies()[0])
+	w = httptest.NewRecorder()
+	h.Callback(w, back)
+	if form, _ := o.last("/token"); w.Code != http.StatusSeeOther || form.Get("redirect_uri") != c.RedirectURL {
+		t.Errorf("status %d, redirect_uri = %q", w.Code, form.Get("redirect_uri"))
+	}
 }

@@ -93,7 +93,7 @@ func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToke
 // otherwise, exp and nbf, and names the check that failed.
 func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *providerKeys, config *oidc.Config) (*oidc.IDToken, error) {
 	algs := c.idTokenAlgs(m)
-	if err := checkHeader(raw, algs, "id_token"); err != nil {
+	if _, err := parseJWT(raw, algs, "id_token"); err != nil {
 		return nil, err
 	}
 	for _, alg := range algs {
@@ -117,13 +117,11 @@ func (c *Client) idTokenAlgs(m *Metadata) []jose.SignatureAlgorithm {
 	return algorithms(m.IDTokenSigningAlgs)
 }
 
-// checkHeader refuses a JWT that is not one, or whose algorithm nobody expects.
-func checkHeader(raw string, algs []jose.SignatureAlgorithm, what string) error {
-	_, err := parseJWT(raw, algs, what)
-	return err
-}
-
+// parseJWT refuses a JWT that is not one, or whose algorithm nobody expects.
 func parseJWT(raw string, algs []jose.SignatureAlgorithm, what string) (*jose.JSONWebSignature, error) {
+	if len(algs) == 0 {
+		return nil, &CheckError{Check: what + " alg", Reason: "none of those that the server or the client names is ever accepted"}
+	}
 	if len(raw) > maxJWT {
 		return nil, &CheckError{Check: what, Reason: "is too long"}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"example.com/authtrip"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"example.com/authtrip/login"
 )
@@ -115,6 +116,20 @@ func TestRule47IDToken(t *testing.T) {
 			stranger := newKey(o.t, "k1")
 			o.sign = func(c map[string]any) string { return o.signedBy(stranger, c) }
 		}, "id_token signature"},
+		{"key of a stranger in the header", func(o *op) {
+			stranger := newKey(o.t, "")
+			o.sign = func(c map[string]any) string {
+				signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: stranger.key}, &jose.SignerOptions{EmbedJWK: true})
+				if err != nil {
+					o.t.Fatal(err)
+				}
+				s, err := jwt.Signed(signer).Claims(c).Serialize()
+				if err != nil {
+					o.t.Fatal(err)
+				}
+				return s
+			}
+		}, "id_token signature"},
 		{"unknown kid", func(o *op) {
 			stranger := newKey(o.t, "k9")
 			o.sign = func(c map[string]any) string { return o.signedBy(stranger, c) }
@@ -149,6 +164,25 @@ func TestRule47IDToken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestIDTokenAlgs(t *testing.T) {
+	t.Parallel()
+	for alg, check := range map[string]string{"ES256": "", "RS256": "id_token alg", "none": "id_token alg", "HS256": "id_token alg"} {
+		o := newOP(t)
+		if alg == "none" {
+			o.sign = unsigned
+		}
+		c := o.client()
+		c.IDTokenAlgs = []string{alg}
+		_, err := o.run(t, c, nil)
+		if check == "" && err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+		if check != "" {
+			wantCheck(t, err, check)
+		}
 	}
 }
 
@@ -256,7 +290,7 @@ func TestRule32RefreshedIDToken(t *testing.T) {
 
 // A provider changes its keys, and the new one is found at once; a key ID that
 // somebody made up is looked for once in 30 seconds.
-func TestKeyRotation(t *testing.T) {
+func TestPain23KeyRotation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOP(t)
@@ -292,7 +326,7 @@ func TestKeyRotation(t *testing.T) {
 }
 
 // Neither the transaction nor the code is spent while keys cannot be had.
-func TestKeysOutOfReachSpendNothing(t *testing.T) {
+func TestPain23KeysOutOfReachSpendNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOP(t)

@@ -49,9 +49,5 @@ func (c *Client) LogoutURL(ctx context.Context, req *LogoutRequest) (string, err
 			q.Set(name, value)
 		}
 	}
-	if endpoint.RawQuery != "" {
-		endpoint.RawQuery += "&"
-	}
-	endpoint.RawQuery += q.Encode()
-	return endpoint.String(), nil
+	return withQuery(endpoint, q)
 }

@@ -88,7 +88,7 @@ func TestMetadataURLAndStatic(t *testing.T) {
 	wantCheck(t, err, "metadata issuer")
 }
 
-func TestMetadataIsSharedAndRefreshed(t *testing.T) {
+func TestPain23MetadataIsSharedAndRefreshed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOP(t)
@@ -132,7 +132,7 @@ func TestMetadataIsSharedAndRefreshed(t *testing.T) {
 	})
 }
 
-func TestLastGoodMetadataWhileTheServerIsDown(t *testing.T) {
+func TestPain23LastGoodMetadataWhileTheServerIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOP(t)

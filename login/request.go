@@ -109,12 +109,27 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 			return "", nil, err
 		}
 	}
-	// The endpoint's own query stays as it is: RFC 6749, section 3.1.
-	if endpoint.RawQuery != "" {
-		endpoint.RawQuery += "&"
+	at, err := withQuery(endpoint, form)
+	if err != nil {
+		return "", nil, err
 	}
-	endpoint.RawQuery += form.Encode()
-	return endpoint.String(), tx, nil
+	return at, tx, nil
+}
+
+// withQuery adds parameters to the URL of an endpoint, whose own query stays as
+// it is (RFC 6749, section 3.1) and may have none of them.
+func withQuery(endpoint *url.URL, form url.Values) (string, error) {
+	for name := range endpoint.Query() {
+		if form.Has(name) {
+			return "", fmt.Errorf("login: the provider's endpoint has a %.40q in its own query", name)
+		}
+	}
+	u := *endpoint
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += form.Encode()
+	return u.String(), nil
 }
 
 func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {

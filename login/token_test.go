@@ -251,4 +251,15 @@ func TestRule51MetadataIsUsed(t *testing.T) {
 	if err != nil || !strings.HasPrefix(at, issuer+"/elsewhere?tenant=1&") {
 		t.Errorf("AuthCodeURL is not what the metadata says: %v", err)
 	}
+	o = newOP(t)
+	o.metadata = func(m map[string]any) {
+		m["authorization_endpoint"], m["end_session_endpoint"] = issuer+"/authorize?state=mine", issuer+"/logout?client_id=mine"
+	}
+	c = o.client()
+	if _, _, err := c.AuthCodeURL(t.Context(), nil); err == nil {
+		t.Error("an endpoint with a state of its own was taken")
+	}
+	if _, err := c.LogoutURL(t.Context(), nil); err == nil {
+		t.Error("an endpoint with a client_id of its own was taken")
+	}
 }

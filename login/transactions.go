@@ -29,7 +29,8 @@ import (
 //   - Keys without Cache: sealed, in the cookie. Nothing is stored anywhere, and
 //     any process that has the Keys can go on. The transaction serves once in
 //     each process, and the code once at the server.
-//   - Neither: in this process's memory.
+//   - Neither: in this process's memory, 10,000 at most. Whoever begins more makes
+//     it forget the oldest, so that a site that everybody can reach sets Keys.
 //
 // The zero value is ready to use. Transactions is safe for concurrent use, must
 // not be copied, and its fields must not be modified after first use.
