@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -155,26 +157,62 @@ func ExampleSources() {
 }
 
 func ExampleUserInfoSource() {
-	srv := &authtriptest.Server{Claims: func(string) map[string]any { return map[string]any{"name": "Alice"} }}
+	srv := &authtriptest.Server{
+		Issuer: "https://login.example",
+		Claims: func(string) map[string]any { return map[string]any{"name": "Alice"} },
+	}
 	site, done := server(srv)
 	defer done()
 	src := &authtrip.Source{Refresher: authtrip.RefreshToken(srv.Config(site.URL)), Initial: srv.Issue("alice")}
 
-	users := &authtrip.UserInfoSource{URL: site.URL + "/userinfo", Source: src}
+	ctx := context.Background()
+	users := new(authtrip.Users) // in memory; with a Cache, for every process
+	info := &authtrip.UserInfoSource{URL: site.URL + "/userinfo", Source: src, Users: users}
 	for range 1000 {
-		info, err := users.UserInfo(context.Background())
+		user, err := info.UserInfo(ctx)
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
 		var claims struct{ Name string }
-		if err := info.Claims(&claims); err != nil || claims.Name != "Alice" {
+		if err := user.Claims(&claims); err != nil || claims.Name != "Alice" {
 			fmt.Println(err)
 			return
 		}
 	}
-	fmt.Println(srv.Counts().UserInfo, "request")
-	// Output: 1 request
+
+	// Later, without a token of hers:
+	user, err := users.Get(ctx, "https://login.example", "alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(user.Subject, "after", srv.Counts().UserInfo, "request")
+	// Output: alice after 1 request
+}
+
+// One refresh token, and an access token for each of two APIs.
+func ExampleSource() {
+	srv := &authtriptest.Server{Rotate: true}
+	site, done := server(srv)
+	defer done()
+	conf, token, store := srv.Config(site.URL), srv.Issue("alice"), new(authtrip.MemoryStore)
+
+	source := func(resource string) *authtrip.Source {
+		grant := authtrip.RefreshToken(conf)
+		grant.Params = url.Values{"resource": {resource}}
+		return &authtrip.Source{Refresher: grant, Initial: token, Store: store, Key: "alice", Variant: resource}
+	}
+	files, mail := source("https://files.example"), source("https://mail.example")
+
+	one, err := files.Token()
+	two, err2 := mail.Token()
+	if err != nil || err2 != nil {
+		fmt.Println(err, err2)
+		return
+	}
+	fmt.Println(one.AccessToken != two.AccessToken)
+	// Output: true
 }
 
 func ExampleErrReauthRequired() {
@@ -182,19 +220,14 @@ func ExampleErrReauthRequired() {
 	site, done := server(srv)
 	defer done()
 	token := srv.Issue("alice")
-	src := &authtrip.Source{Refresher: authtrip.RefreshToken(srv.Config(site.URL)), Initial: token}
+	token.Expiry = time.Now().Add(-time.Minute)
 	srv.Revoke(token.RefreshToken)
-	src.Invalidate(token)
+	client := &http.Client{Transport: &authtrip.Transport{Source: &authtrip.Source{
+		Refresher: authtrip.RefreshToken(srv.Config(site.URL)),
+		Initial:   token,
+	}}}
 
-	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
-	_ = func() error {
-		resp, err := client.Get(site.URL + "/api")
-		if err != nil {
-			return err
-		}
-		return resp.Body.Close()
-	}()
-	_, err := src.Token()
+	resp, err := client.Get(site.URL + "/api")
 	switch {
 	case errors.Is(err, authtrip.ErrReauthRequired):
 		fmt.Println("send the user to the login page")
@@ -204,6 +237,8 @@ func ExampleErrReauthRequired() {
 		fmt.Println("the server did not answer: it will be asked again")
 	case err != nil:
 		fmt.Println("try again later, or fix the configuration:", err)
+	default:
+		defer func() { _ = resp.Body.Close() }()
 	}
 	// Output: send the user to the login page
 }

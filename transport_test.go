@@ -192,6 +192,7 @@ func TestThousandRefusedRequestsMakeOneTokenRequestAndAllSucceed(t *testing.T) {
 
 func TestStormOfRefusalsOnSockets(t *testing.T) {
 	overBoth(t, func(t *testing.T, w *wired) {
+		_ = authtriptest.ReadEcho(t, w.do(t, http.MethodGet, nil, nil)) // one connection for all, where the protocol can
 		w.srv.RevokeAll()
 		crowd(200, func(int) {
 			resp := w.do(t, http.MethodPost, strings.NewReader("hello"), nil)

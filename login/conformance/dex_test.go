@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"example.com/authtrip/login"
 	dex "github.com/dexidp/dex/server"
 	dexstorage "github.com/dexidp/dex/storage"
 	"github.com/dexidp/dex/storage/memory"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"example.com/authtrip/login"
 )
 
 // newDex is dex with its storage in memory and the connector that asks nothing.

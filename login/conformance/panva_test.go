@@ -16,8 +16,9 @@ import (
 	"testing"
 
 	"example.com/authtrip"
-	"example.com/authtrip/login"
 	"github.com/go-jose/go-jose/v4"
+
+	"example.com/authtrip/login"
 )
 
 const (

@@ -15,8 +15,9 @@ import (
 	"time"
 
 	"example.com/authtrip"
-	"example.com/authtrip/login"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/login"
 )
 
 // redirectURL is never asked: the browser stops in front of it.

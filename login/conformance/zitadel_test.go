@@ -8,9 +8,10 @@ import (
 	"testing"
 
 	"example.com/authtrip"
-	"example.com/authtrip/login"
 	"github.com/zitadel/oidc/v3/example/server/exampleop"
 	"github.com/zitadel/oidc/v3/example/server/storage"
+
+	"example.com/authtrip/login"
 )
 
 // newZitadel is the provider of zitadel/oidc with the storage of its examples.
