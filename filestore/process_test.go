@@ -1,0 +1,250 @@
+package filestore_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/filestore"
+)
+
+// This file has the tests in which several processes of the operating system
+// share a directory. They are this test binary, started again with what to do in
+// its environment.
+
+const (
+	envTask = "FILESTORE_TEST_TASK"
+	envDir  = "FILESTORE_TEST_DIR"
+	envTTL  = "FILESTORE_TEST_TTL"
+)
+
+const (
+	processes = 8
+	rounds    = 25 // of each process
+)
+
+func TestMain(m *testing.M) {
+	if task := os.Getenv(envTask); task != "" {
+		os.Exit(run(task))
+	}
+	os.Exit(m.Run())
+}
+
+// run does what a process was started for.
+func run(task string) (code int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := tasks()[task](ctx, &filestore.Store{Dir: os.Getenv(envDir)}); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func tasks() map[string]func(context.Context, *filestore.Store) error {
+	return map[string]func(context.Context, *filestore.Store) error{
+		"increment": func(ctx context.Context, s *filestore.Store) error {
+			for range rounds {
+				if _, err := increment(ctx, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"write": func(ctx context.Context, s *filestore.Store) error {
+			for {
+				n, err := increment(ctx, s)
+				if err != nil {
+					return err
+				}
+				fmt.Println(n)
+			}
+		},
+		"exclude": exclude,
+		"hold": func(ctx context.Context, s *filestore.Store) error {
+			ttl, err := time.ParseDuration(os.Getenv(envTTL))
+			if err != nil {
+				return err
+			}
+			if _, err := s.Lease(ctx, "key", ttl); err != nil {
+				return err
+			}
+			fmt.Println("held")
+			<-ctx.Done()
+			return nil
+		},
+	}
+}
+
+// increment adds one to the record, however often it takes.
+func increment(ctx context.Context, s *filestore.Store) (int, error) {
+	for {
+		value, version, err := s.Load(ctx, "key")
+		if err != nil && !errors.Is(err, authtrip.ErrNotFound) {
+			return 0, err
+		}
+		n, _ := strconv.Atoi(string(value))
+		_, err = s.Save(ctx, "key", []byte(strconv.Itoa(n+1)), version)
+		if !errors.Is(err, authtrip.ErrConflict) {
+			return n + 1, err
+		}
+	}
+}
+
+// exclude takes the lease again and again, and fails if it is not alone.
+func exclude(ctx context.Context, s *filestore.Store) error {
+	alone := filepath.Join(s.Dir, "alone")
+	for range rounds {
+		release, err := s.Lease(ctx, "key", time.Minute)
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(alone, os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("two processes hold the lease: %w", err)
+		}
+		_ = f.Close()
+		if err := os.Remove(alone); err != nil {
+			return err
+		}
+		if err := release(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process is a running copy of the test binary.
+type process struct {
+	*exec.Cmd
+	out *bufio.Reader
+}
+
+func start(t *testing.T, s *filestore.Store, task string, env ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), append(env, envTask+"="+task, envDir+"="+s.Dir)...)
+	cmd.Stderr = os.Stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return &process{cmd, bufio.NewReader(pipe)}
+}
+
+// line returns what the process prints next.
+func (p *process) line(t *testing.T) string {
+	t.Helper()
+	s, err := p.out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("process printed %q: %v", s, err)
+	}
+	return s[:len(s)-1]
+}
+
+// kill ends the process as kill -9 does.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Wait()
+}
+
+// crowd starts processes for one task, and returns when all have succeeded.
+func crowd(t *testing.T, s *filestore.Store, task string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for range processes {
+		p := start(t, s, task)
+		wg.Go(func() {
+			out, _ := io.ReadAll(p.out)
+			if err := p.Wait(); err != nil {
+				t.Errorf("process: %v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestProcessesLoseNoUpdate(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	crowd(t, s, "increment")
+	if value, _ := load(t, s, "key"); value != strconv.Itoa(processes*rounds) {
+		t.Errorf("after %d updates the record is %s", processes*rounds, value)
+	}
+}
+
+func TestLeaseExcludesProcesses(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	save(t, s, "another key", "value", "")
+	crowd(t, s, "exclude")
+}
+
+// TestKilledWriterLosesNothing: a record that was saved is there, and whole,
+// whenever the process that goes on to save others is killed.
+func TestKilledWriterLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for range 20 {
+		p := start(t, s, "write")
+		saved := p.line(t)
+		for range rand.N(8) {
+			saved = p.line(t)
+		}
+		p.kill(t)
+		value, version := load(t, s, "key")
+		if got, want := number(t, value), number(t, saved); got < want {
+			t.Fatalf("record = %d, want at least %d, which was saved", got, want)
+		}
+		save(t, s, "key", value, version)
+	}
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestLeaseOfKilledProcessEndsAtOnce, and not after its hour.
+func TestLeaseOfKilledProcessEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p := start(t, s, "hold", envTTL+"=1h")
+	p.line(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Lease(ctx, "key", time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Lease while another process holds it: %v, want that it waits", err)
+	}
+	p.kill(t)
+	_ = lease(t, s, "key", time.Minute)(t.Context())
+}

@@ -1,0 +1,187 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Watch returns a channel that gets a value whenever the record under key may
+// have been saved or deleted, by this process too. Whoever gets one calls Load.
+// Values are merged: one may stand for many changes, and at most one waits. The
+// channel is closed when ctx ends.
+//
+// A change that is made after Watch has returned is told as soon as the server
+// tells it, which is no promise: Redis publishes at most once. While the
+// connection is down nothing is told, and when it is back each channel gets a
+// value, as anything may have happened. What is lost without a trace (in a
+// Cluster, a message between two nodes) is not told: a watcher hears of changes
+// early, and must not depend on it. Nothing that a Store promises does.
+//
+// All channels of one Store share one connection and one goroutine, which end
+// with the last of them. The connection gets a message of some fifty bytes for
+// each record that is changed under Prefix.
+func (s *Store) Watch(ctx context.Context, key string) (<-chan struct{}, error) {
+	if s.Client == nil {
+		return nil, errors.New("redisstore: Store.Client is nil")
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	w := &watcher{key: hashed(key), changed: make(chan struct{}, 1)}
+	f := s.hub.join(s, w)
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+		s.hub.leave(f, w)
+		return nil, context.Cause(ctx)
+	}
+	if f.err != nil {
+		s.hub.leave(f, w)
+		return nil, fmt.Errorf("redisstore: Watch: %w", f.err)
+	}
+	context.AfterFunc(ctx, func() { s.hub.leave(f, w) })
+	return w.changed, nil
+}
+
+// channel is where changes are published: hashes of keys.
+func (s *Store) channel() string { return orDefault(s.Prefix) + "changes" }
+
+// hub is the watchers of one Store. The zero value has none.
+type hub struct {
+	mu   sync.Mutex // guards the field and those of feed
+	feed *feed      // nil while nobody watches
+}
+
+// feed is a subscription and those who hear of it.
+type feed struct {
+	ctx      context.Context // ends with the feed
+	end      context.CancelFunc
+	ready    chan struct{} // closed when subscribed, or not: err, not changed later
+	err      error
+	watchers map[*watcher]struct{}
+	byKey    map[string]map[*watcher]struct{}
+}
+
+type watcher struct {
+	key     string
+	changed chan struct{} // closed when w is no longer in the feed
+}
+
+func (w *watcher) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default: // it has not looked since the last one
+	}
+}
+
+// join adds a watcher to the feed, and starts one if there is none.
+func (h *hub) join(s *Store, w *watcher) *feed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.feed == nil {
+		h.feed = newFeed()
+		go h.run(h.feed, s.Client, s.channel())
+	}
+	f := h.feed
+	f.watchers[w] = struct{}{}
+	if f.byKey[w.key] == nil {
+		f.byKey[w.key] = make(map[*watcher]struct{})
+	}
+	f.byKey[w.key][w] = struct{}{}
+	return f
+}
+
+func newFeed() *feed {
+	ctx, end := context.WithCancel(context.Background())
+	return &feed{
+		ctx:      ctx,
+		end:      end,
+		ready:    make(chan struct{}),
+		watchers: make(map[*watcher]struct{}),
+		byKey:    make(map[string]map[*watcher]struct{}),
+	}
+}
+
+// leave takes a watcher out, and ends a feed that has none any more.
+func (h *hub) leave(f *feed, w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := f.watchers[w]; !ok {
+		return
+	}
+	delete(f.watchers, w)
+	delete(f.byKey[w.key], w)
+	if len(f.byKey[w.key]) == 0 {
+		delete(f.byKey, w.key)
+	}
+	close(w.changed)
+	if len(f.watchers) == 0 {
+		h.end(f)
+	}
+}
+
+// end ends a feed. h.mu must be held.
+func (h *hub) end(f *feed) {
+	f.end()
+	if h.feed == f {
+		h.feed = nil
+	}
+}
+
+// run is the goroutine of a feed. It returns when the feed is ended.
+// Closing the subscription waits for a connection that is being made, so that
+// nobody else may do it.
+func (h *hub) run(f *feed, client redis.UniversalClient, channel string) {
+	sub := client.Subscribe(f.ctx)
+	defer func() { _ = sub.Close() }()
+	f.err = subscribe(f.ctx, sub, channel)
+	close(f.ready)
+	if f.err != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.end(f)
+		return
+	}
+	messages := sub.ChannelWithSubscriptions()
+	for {
+		select {
+		case m := <-messages:
+			h.hear(f, m)
+		case <-f.ctx.Done():
+			return
+		}
+	}
+}
+
+// subscribe returns when the server has confirmed.
+func subscribe(ctx context.Context, sub *redis.PubSub, channel string) error {
+	const timeout = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := sub.Subscribe(ctx, channel); err != nil {
+		return err
+	}
+	_, err := sub.ReceiveTimeout(ctx, timeout)
+	return err
+}
+
+// hear tells the watchers of a message.
+func (h *hub) hear(f *feed, message any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch m := message.(type) {
+	case *redis.Message:
+		for w := range f.byKey[m.Payload] {
+			w.tell()
+		}
+	case *redis.Subscription: // once more: messages may have been missed
+		for w := range f.watchers {
+			w.tell()
+		}
+	}
+}
