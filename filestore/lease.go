@@ -120,9 +120,9 @@ func (s *Store) held(ctx context.Context, f *os.File, name string, ttl time.Dura
 		}
 	}
 	timer := time.AfterFunc(ttl, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		release(ctx)
+		release(late)
 	})
 	return func(ctx context.Context) error {
 		timer.Stop()

@@ -42,8 +42,9 @@ import (
 	"slices"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 // A Client is a program that is registered with a [Provider].

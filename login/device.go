@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 const (

@@ -14,10 +14,10 @@ import (
 	"net/url"
 	"time"
 
-	"example.com/authtrip"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

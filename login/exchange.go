@@ -10,8 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 // A Session is what a login ends with. It holds the tokens: it must not be

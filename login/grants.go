@@ -5,8 +5,9 @@ import (
 	"net/url"
 	"slices"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 // A TokenRequest is what a grant without a redirect asks for. The zero value,

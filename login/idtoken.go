@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"example.com/authtrip/internal/wire"
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/wire"
 )
 
 // An IDToken says who has logged in, verified (OpenID Connect Core 1.0, section

@@ -13,10 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/authtrip"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

@@ -18,11 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"example.com/authtrip/authtriptest"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/authtriptest"
 	"example.com/authtrip/login"
 )
 

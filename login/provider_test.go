@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"example.com/authtrip"
-
 	"example.com/authtrip/login"
 )
 

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 // An AuthRequest is what one login asks for beyond what the [Client] always

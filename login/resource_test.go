@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"example.com/authtrip"
-
 	"example.com/authtrip/login"
 )
 

@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

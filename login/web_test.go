@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"example.com/authtrip"
-
 	"example.com/authtrip/login"
 )
 

@@ -50,7 +50,7 @@ func newVocabulary(t *testing.T) vocabulary {
 				if v.labels[label] == nil {
 					v.labels[label] = map[string]bool{}
 				}
-				v.labels[label][kv.Value.Emit()] = true
+				v.labels[label][kv.Value.String()] = true
 			}
 		})
 	}

@@ -88,7 +88,7 @@ func each(data metricdata.Aggregation, f func(attrs attribute.Set, value int64))
 func labels(attrs attribute.Set) []string {
 	var all []string
 	for _, kv := range attrs.ToSlice() {
-		all = append(all, string(kv.Key)+"="+kv.Value.Emit())
+		all = append(all, string(kv.Key)+"="+kv.Value.String())
 	}
 	return all
 }

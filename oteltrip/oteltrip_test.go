@@ -238,7 +238,7 @@ func TestEachEventIsRecorded(t *testing.T) {
 func spanLabels(s tracetest.SpanStub) []string {
 	var all []string
 	for _, kv := range s.Attributes {
-		all = append(all, string(kv.Key)+"="+kv.Value.Emit())
+		all = append(all, string(kv.Key)+"="+kv.Value.String())
 	}
 	return all
 }

@@ -62,18 +62,15 @@ func leaveOut(m *testing.M) int {
 }
 
 func withShared(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "redisstore")
+	var err error
+	if shared, err = newServer(); err == nil {
+		defer shared.remove()
+		err = shared.run()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	shared = newServer(dir)
-	if err := shared.run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer shared.kill()
 	return m.Run()
 }
 
@@ -85,27 +82,34 @@ type server struct {
 	cmd  *exec.Cmd // nil while it does not run
 }
 
-// newServer makes a server that listens on a socket and keeps nothing.
-func newServer(dir string) *server {
+// newServer makes a server that listens on a socket and keeps nothing. The name of
+// a socket has to be short.
+func newServer() (*server, error) {
+	dir, err := os.MkdirTemp("", "redisstore")
+	if err != nil {
+		return nil, err
+	}
 	s := &server{dir: dir, addr: filepath.Join(dir, "socket")}
 	s.args = []string{"--port", "0", "--unixsocket", s.addr, "--save", "", "--appendonly", "no"}
-	return s
+	return s, nil
+}
+
+// remove ends the server and removes its files.
+func (s *server) remove() {
+	s.kill()
+	_ = os.RemoveAll(s.dir)
 }
 
 // startServer starts a server that ends with the test, with some more arguments.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "redisstore") // t.TempDir is too long for a socket
+	s, err := newServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(dir)
+	t.Cleanup(s.remove)
 	s.args = append(s.args, args...)
 	s.mustRun(t)
-	t.Cleanup(func() {
-		s.kill()
-		_ = os.RemoveAll(dir)
-	})
 	return s
 }
 

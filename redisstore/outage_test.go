@@ -75,7 +75,7 @@ func TestServerComesBackWithItsData(t *testing.T) {
 	wantAllUnknown(t, s, version)
 	srv.mustRun(t)
 	wantBack(t, s)
-	if value, at := load(t, s, "key"); value != "value" || at != version {
+	if value, at := load(t, s); value != "value" || at != version {
 		t.Errorf("Load after the restart = %q, %q, want value, %q", value, at, version)
 	}
 	save(t, s, "key", "new", version)
@@ -107,7 +107,7 @@ func TestServerComesBackEmpty(t *testing.T) {
 	if err := late(t.Context()); err != nil {
 		t.Errorf("release of a lost lease: %v", err)
 	}
-	wantHeld(t, s, "key")
+	wantHeld(t, s)
 }
 
 // TestStalledServerHonoursContext: it takes connections and answers nothing.
@@ -138,7 +138,7 @@ func TestStalledServerHonoursContext(t *testing.T) {
 	if err := srv.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	if value, at := load(t, s, "key"); value != "value" || at != version {
+	if value, at := load(t, s); value != "value" || at != version {
 		t.Errorf("Load = %q, %q, want value, %q", value, at, version)
 	}
 	// The lease that was asked for in vain is not held for its hour.
@@ -185,7 +185,7 @@ type lossy struct {
 func (l *lossy) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	if err == nil && l.lose.CompareAndSwap(true, false) {
-		_ = l.Conn.Close()
+		_ = l.Close()
 		return 0, io.EOF
 	}
 	return n, err
@@ -207,7 +207,7 @@ func TestLostAnswer(t *testing.T) {
 	_ = lease(t, s, "key", time.Minute)(t.Context())
 	lose.Store(true)
 	version = save(t, s, "key", "two", version)
-	if value, at := load(t, s, "key"); value != "two" || at != version {
+	if value, at := load(t, s); value != "two" || at != version {
 		t.Errorf("Load = %q, %q, want two, %q", value, at, version)
 	}
 	lose.Store(true)
@@ -240,7 +240,7 @@ func TestFullMemory(t *testing.T) {
 	}
 	_, err := s.Save(t.Context(), "key", []byte("new"), version)
 	wantUnknown(t, "Save", err)
-	if value, at := load(t, s, "key"); value != "value" || at != version {
+	if value, at := load(t, s); value != "value" || at != version {
 		t.Errorf("Load = %q, %q, want value, %q", value, at, version)
 	}
 	if err := s.Delete(t.Context(), "key", version); err != nil {

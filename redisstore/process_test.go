@@ -156,7 +156,7 @@ func TestProcessesLoseNoUpdate(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	crowd(t, s.Prefix, "increment")
-	if value, _ := load(t, s, "key"); value != strconv.Itoa(processes*rounds) {
+	if value, _ := load(t, s); value != strconv.Itoa(processes*rounds) {
 		t.Errorf("after %d updates the record is %s", processes*rounds, value)
 	}
 }
@@ -178,6 +178,6 @@ func TestLeaseOfKilledProcessEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = p.Wait()
-	wantHeld(t, s, "key")
+	wantHeld(t, s)
 	crowd(t, s.Prefix, "exclude")
 }

@@ -30,9 +30,9 @@ func save(t testing.TB, s *redisstore.Store, key, value, version string) string 
 	return next
 }
 
-func load(t testing.TB, s *redisstore.Store, key string) (value, version string) {
+func load(t testing.TB, s *redisstore.Store) (value, version string) {
 	t.Helper()
-	b, version, err := s.Load(t.Context(), key)
+	b, version, err := s.Load(t.Context(), "key")
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
@@ -51,12 +51,12 @@ func lease(t testing.TB, s *redisstore.Store, key string, ttl time.Duration) fun
 	return release
 }
 
-// wantHeld checks that somebody holds the lease.
-func wantHeld(t testing.TB, s *redisstore.Store, key string) {
+// wantHeld checks that somebody holds the lease of key.
+func wantHeld(t testing.TB, s *redisstore.Store) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := s.Lease(ctx, key, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Lease(ctx, "key", time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lease: %v, want that it waits", err)
 	}
 }
@@ -153,7 +153,7 @@ func TestForgottenScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	version = save(t, s, "key", "two", version)
-	if value, at := load(t, s, "key"); value != "two" || at != version {
+	if value, at := load(t, s); value != "two" || at != version {
 		t.Errorf("Load = %q, %q, want two, %q", value, at, version)
 	}
 }
@@ -240,7 +240,7 @@ func TestLease(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	release := lease(t, s, "key", time.Hour)
-	wantHeld(t, s, "key")
+	wantHeld(t, s)
 	_ = lease(t, s, "another key", time.Hour)(t.Context())
 	for range 2 {
 		if err := release(t.Context()); err != nil {
@@ -260,7 +260,7 @@ func TestPain05LateReleaseFreesNobodyElsesLease(t *testing.T) {
 	if err := late(t.Context()); err != nil {
 		t.Errorf("late release: %v", err)
 	}
-	wantHeld(t, s, "key")
+	wantHeld(t, s)
 	_ = release(t.Context())
 	_ = lease(t, s, "key", time.Hour)(t.Context())
 }
@@ -286,7 +286,7 @@ func BenchmarkStore(b *testing.B) {
 		save(b, s, "key", value, "")
 		b.ReportAllocs()
 		for b.Loop() {
-			load(b, s, "key")
+			load(b, s)
 		}
 	})
 	b.Run("save", func(b *testing.B) {

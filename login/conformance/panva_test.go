@@ -15,9 +15,9 @@ import (
 	"sync"
 	"testing"
 
-	"example.com/authtrip"
 	"github.com/go-jose/go-jose/v4"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

@@ -7,10 +7,10 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"example.com/authtrip"
 	"github.com/zitadel/oidc/v3/example/server/exampleop"
 	"github.com/zitadel/oidc/v3/example/server/storage"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -111,7 +110,6 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // after each thing that can be seen from outside.
 type killer struct {
 	at, step  int
-	running   atomic.Bool
 	store     *redisstore.Store
 	refresher authtrip.Refresher
 }

@@ -52,7 +52,7 @@ func (c client) GrantTypes() []oidc.GrantType {
 	return append(grants, oidc.GrantTypeClientCredentials)
 }
 
-func (c client) RestrictAdditionalIdTokenScopes() func([]string) []string {
+func (c client) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the name is op.Client's
 	return func(scopes []string) []string { return scopes }
 }
 
