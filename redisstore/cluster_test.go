@@ -22,7 +22,7 @@ func startCluster(t *testing.T) *redis.ClusterClient {
 	t.Helper()
 	var nodes []*server
 	for i := range 3 {
-		n := startNode(t)
+		n := startNode(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
 		c := n.connect(t, redis.Options{})
 		if err := c.ClusterAddSlotsRange(t.Context(), i*slots/3, (i+1)*slots/3-1).Err(); err != nil {
 			t.Fatal(err)
@@ -53,17 +53,14 @@ func startCluster(t *testing.T) *redis.ClusterClient {
 	return client
 }
 
-// startNode starts a server that is to be a node of a cluster.
-func startNode(t *testing.T) *server {
+// startNode starts a server that others can reach, with some more arguments.
+func startNode(t *testing.T, args ...string) *server {
 	t.Helper()
 	port, err := freePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{dir: t.TempDir(), addr: "127.0.0.1:" + strconv.Itoa(port), args: []string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-		"--cluster-enabled", "yes", "--cluster-node-timeout", "5000",
-	}}
+	s := &server{dir: t.TempDir(), addr: "127.0.0.1:" + strconv.Itoa(port), args: append(args, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "")}
 	t.Cleanup(s.kill)
 	s.mustRun(t)
 	return s
