@@ -112,6 +112,9 @@ func (r *renewal) lease(ctx context.Context) (release func(), err error) {
 		return func() {}, nil
 	}
 	give, err := leaser.Lease(ctx, r.key(), r.leaseTTL())
+	if errors.Is(err, errors.ErrUnsupported) {
+		return func() {}, nil // a Store around one that has none
+	}
 	if err != nil {
 		return nil, fmt.Errorf("authtrip: Store.Lease: %w", err)
 	}

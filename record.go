@@ -26,6 +26,8 @@ type record struct {
 	// another one may be of another user.
 	Login   string `json:"login,omitempty"`
 	IDToken string `json:"id_token,omitempty"`
+	// Generation counts the refreshes of a login.
+	Generation uint64 `json:"generation,omitempty"`
 	// Reusable is set once a refresh has left the refresh token as it was: it
 	// is no one-time token, and spending it again does no harm.
 	Reusable bool `json:"reusable,omitempty"`
@@ -115,7 +117,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		next.Login = rand.Text()
 		return next
 	}
-	next.Login = r.Login
+	next.Login, next.Generation = r.Login, r.Generation+1
 	next.Variants = r.Variants
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
 		next.RefreshToken = r.RefreshToken

@@ -74,9 +74,10 @@ type Source struct {
 	// case, less a random share so that replicas do not meet. Negative means not
 	// before the token has ended.
 	EarlyRefresh time.Duration
-	// RefreshTimeout ends a refresh, whoever waits for it; each request of it gets
-	// half of that. If 0 or less, it is 30 seconds. Where another process refreshes
-	// the same token, its lease is waited for before.
+	// RefreshTimeout ends a refresh, whoever waits for it. If 0 or less, it is ten
+	// seconds. Where another process refreshes the same token, its lease is waited
+	// for before. A lease is five seconds longer than this: if that is more than
+	// ReplayWindow, a process that dies in a refresh takes the login along.
 	RefreshTimeout time.Duration
 	// ReplayWindow is how long after a refresh token was first sent without an
 	// answer it may be sent again. If 0, it is 20 seconds; negative means never;
@@ -277,7 +278,7 @@ func backoff(n int) time.Duration {
 
 func (s *Source) timeout() time.Duration {
 	if s.RefreshTimeout <= 0 {
-		return 30 * time.Second
+		return 10 * time.Second
 	}
 	return s.RefreshTimeout
 }

@@ -531,7 +531,7 @@ func TestRefusedNewTokensArePaced(t *testing.T) {
 
 func TestTokenIsStoredBeforeAnyWaiterGetsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &slowStore{delay: 3 * time.Second}
+		store := &slowStore{delay: 2 * time.Second}
 		r := newRig(t, rotating(time.Hour), func(r *rig) { r.src.Store = store })
 		r.src.Initial = expired(r.src.Initial)
 		crowd(100, func(int) {
@@ -740,7 +740,7 @@ func TestShortOutageDuringARenewalInTheBackgroundIsSurvived(t *testing.T) {
 		r.mustGet(t)
 		wait(57 * time.Minute)
 		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: http.StatusServiceUnavailable})
-		up := time.AfterFunc(8*time.Second, func() { r.srv.Heal(authtriptest.TokenPath) })
+		up := time.AfterFunc(6*time.Second, func() { r.srv.Heal(authtriptest.TokenPath) })
 		defer up.Stop()
 		r.mustGet(t)
 		wait(10 * time.Minute)

@@ -25,7 +25,7 @@ const (
 	maxRequests = 3
 	// saveTimeout is the time to get a new token into the Store, whatever the
 	// refresh took.
-	saveTimeout = 5 * time.Second
+	saveTimeout = 2500 * time.Millisecond
 	// rereadInterval is how often a shared Store is asked whether somebody has
 	// logged in again.
 	rereadInterval = 5 * time.Second
@@ -156,6 +156,11 @@ func (r *renewal) read(ctx context.Context) error {
 	rec, version, err := r.load(ctx)
 	if err == nil {
 		r.rec, r.version = rec, version
+		if b := r.base; b != nil && b.login != "" && b.login == rec.Login && rec.Generation < b.generation {
+			// The Store has lost its last writes, and what it has is spent.
+			r.rec = b.record()
+			r.rec.Variants = rec.Variants
+		}
 		return nil
 	}
 	missing := errors.Is(err, ErrNotFound)
@@ -272,10 +277,11 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 }
 
 // inFlightElsewhere reports whether another process may be waiting for the answer
-// to this very token. With a lease it is not: the lease was its, and is ours.
+// to this very token: one without leases, or one whose lease was lost with the
+// server that kept it.
 func (r *renewal) inFlightElsewhere(p pending) bool {
-	_, leases := r.store().(Leaser)
-	return !leases && p.Owner != r.owner() && time.Since(p.LastSent) < r.timeout()
+	age := time.Since(p.LastSent)
+	return p.Owner != r.owner() && -r.timeout() < age && age < r.timeout()
 }
 
 // mayReplay reports whether a refresh token of which the fate is unknown may be
@@ -292,7 +298,7 @@ func (r *renewal) mayReplay(p pending, took time.Duration) bool {
 	return p.Attempts < maxRequests && time.Since(p.FirstSent)+took < window
 }
 
-// pause waits before a replay: half a second, then two and a half, and four times
+// pause waits before a replay: half a second, then two and a half, and three times
 // that while there is a token that can be used and nobody waits. It reports false
 // where there will be no replay.
 func (r *renewal) pause(ctx context.Context) bool {
@@ -301,7 +307,7 @@ func (r *renewal) pause(ctx context.Context) bool {
 		d *= 5
 	}
 	if r.base.usable() {
-		d *= 4
+		d *= 3
 	}
 	if r.requests >= maxRequests || r.ReplayWindow < 0 {
 		return false
@@ -381,8 +387,6 @@ func (r *renewal) request(ctx context.Context) (*oauth2.Token, error) {
 		old = r.rec.token()
 	}
 	r.requests++
-	ctx, cancel := context.WithTimeout(ctx, r.timeout()/2)
-	defer cancel()
 	// Not awaited on ctx: the answer of a Refresher that is late counts.
 	tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) { //nolint:contextcheck // see above
 		return r.Refresher.Refresh(ctx, old)

@@ -25,6 +25,8 @@ type snapshot struct {
 	forgotten bool   // stands for no token: nothing but a login helps
 	login     string // the record's: the same until another user may have logged in; "": not known
 
+	generation uint64 // of the record
+
 	born     time.Time     // with a monotonic reading: steps of the clock do no harm
 	ageing   time.Duration // from born, when to renew it
 	lifetime time.Duration // from born, when it ends
@@ -57,7 +59,7 @@ func (s *snapshot) record() *record {
 		return nil
 	}
 	rec := (*record)(nil).with(s.token, s.born)
-	rec.Login = s.login
+	rec.Login, rec.Generation = s.login, s.generation
 	return rec
 }
 
@@ -74,7 +76,7 @@ func (snap *snapshot) judge(ok bool) {
 // newSnapshot makes of a record what a request needs.
 func (s *Source) newSnapshot(rec *record, version string) *snapshot {
 	now := time.Now()
-	snap := &snapshot{source: s, token: rec.token(), version: version, login: rec.Login, born: now}
+	snap := &snapshot{source: s, token: rec.token(), version: version, login: rec.Login, generation: rec.Generation, born: now}
 	if snap.header, snap.err = authorization(snap.token); snap.err == nil {
 		// The token is the header's tail: among many users, half the memory.
 		snap.token.AccessToken = snap.header[0][len(bearer):]

@@ -83,7 +83,7 @@ func TestSlowUserDelaysNoOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		expire(r)
-		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 10 * time.Second})
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 5 * time.Second})
 		done := make(chan error)
 		go func() {
 			_, err := r.get(slow)

@@ -373,3 +373,76 @@ func TestCallersThatLookedBeforeTheFlightLandedMakeNoSecondOne(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaseOfTheDeadEndsInsideTheReplayWindow: with default settings, a process that
+// dies in a refresh does not take the login along.
+func TestLeaseOfTheDeadEndsInsideTheReplayWindow(t *testing.T) {
+	srv := rotating(time.Hour)
+	srv.ReuseGrace = 30 * time.Second
+	inBubble(t, srv, nil, func(t *testing.T, r *rig) {
+		shared := new(authtrip.MemoryStore)
+		dying := replicas(r, 1, &dyingStore{MemoryStore: shared, saves: 2})[0]
+		if _, err := dying.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		if _, err := dying.Token(); err == nil {
+			t.Fatal("the dead process got a token")
+		}
+		start := time.Now()
+		if _, err := replicas(r, 1, shared)[0].Token(); err != nil {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		r.wantTokenRequests(t, 2)
+	})
+}
+
+// dyingStore saves a few times, and never gives its lease back.
+type dyingStore struct {
+	*authtrip.MemoryStore
+	saves int
+}
+
+func (s *dyingStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	if s.saves == 0 {
+		return "", errStoreDown
+	}
+	s.saves--
+	return s.MemoryStore.Save(ctx, key, value, version)
+}
+
+func (s *dyingStore) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
+	_, err := s.MemoryStore.Lease(ctx, key, ttl)
+	return func(context.Context) error { return nil }, err
+}
+
+// TestStoreThatLostItsLastWriteGetsItBack: a failover brings back the record of the
+// refresh before, whose refresh token is spent.
+func TestStoreThatLostItsLastWriteGetsItBack(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		older, _, err := store.Load(t.Context(), "default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		_, version, _ := store.Load(t.Context(), "default")
+		if _, err := store.Save(t.Context(), "default", older, version); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		if _, err := src.Token(); err != nil {
+			t.Errorf("after the failover: %v", err)
+		}
+		if c := r.srv.Counts(); c.Reuses != 0 || c.FamiliesRevoked != 0 {
+			t.Errorf("reuses %d, families revoked %d, want none", c.Reuses, c.FamiliesRevoked)
+		}
+	})
+}

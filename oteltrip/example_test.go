@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
@@ -55,4 +56,16 @@ func ExampleRecorder() {
 	// Output:
 	// authtrip.refreshes 1 {refresh} authtrip.refresh.outcome=refreshed,authtrip.refresh.sent=true
 	// authtrip.token.requests 1 {request}
+}
+
+// The README's first lines.
+func Example_globalProviders() {
+	conf, token := new(oauth2.Config), new(oauth2.Token)
+	grant := authtrip.RefreshToken(conf)
+
+	rec := &oteltrip.Recorder{} // the global providers; or set MeterProvider and TracerProvider
+	src := &authtrip.Source{Refresher: grant, Initial: token, OnEvent: rec.Event}
+	client := &http.Client{Transport: &authtrip.Transport{Source: src, OnEvent: rec.Event}}
+
+	_ = client
 }

@@ -231,3 +231,21 @@ func TestReadmeNamesEveryMetric(t *testing.T) {
 		}
 	}
 }
+
+func TestCodeOfTheReadmeIsAnExample(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folded := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if !strings.Contains(folded(string(examples)), folded(block[1])) {
+			t.Errorf("not in example_test.go:\n%s", block[1])
+		}
+	}
+}

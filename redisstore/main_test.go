@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -123,7 +124,7 @@ func (s *server) mustRun(t testing.TB) {
 // run starts the server, and returns when it answers.
 func (s *server) run() error {
 	log := filepath.Join(s.dir, "log")
-	s.cmd = exec.Command(program, append([]string{"--dir", s.dir, "--logfile", log, "--daemonize", "no"}, s.args...)...)
+	s.cmd = exec.Command(program, append(slices.Clone(s.args), "--dir", s.dir, "--logfile", log, "--daemonize", "no")...)
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
 		return err

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// tokenDelay is how long the token endpoint takes in these scenarios.
+const tokenDelay = 100 * time.Millisecond
+
+// A burst is what many requests at once came to.
+type burst struct {
+	requests int            // token requests
+	statuses map[string]int // what the callers got: a status, or "error"
+	last     time.Duration  // until the last caller was done
+	lone     time.Duration  // the same of a caller who is alone
+}
+
+// rush sends n requests at once.
+func rush(rt http.RoundTripper, n int) burst {
+	var mu sync.Mutex // guards b.statuses
+	b := burst{statuses: make(map[string]int)}
+	start := time.Now()
+	crowd(n, func(int) {
+		status, err := call(context.Background(), rt, stubURL)
+		what := strconv.Itoa(status)
+		if err != nil {
+			what = "error"
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		b.statuses[what]++
+	})
+	b.last = time.Since(start)
+	return b
+}
+
+// stampede is n requests at the moment when the token has expired, for each peer.
+func stampede(w *world, all []Peer, n int) ([]burst, error) {
+	w.lifetime.Store(1)
+	w.delay.Store(0)
+	crowds := make([]http.RoundTripper, len(all))
+	alone := make([]http.RoundTripper, len(all))
+	for i, p := range all {
+		for _, rts := range [][]http.RoundTripper{crowds, alone} {
+			rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+			if err != nil {
+				return nil, err
+			}
+			if err := mustCall(p, rt, stubURL); err != nil {
+				return nil, err
+			}
+			rts[i] = rt
+		}
+	}
+	if err := pause(context.Background(), 1100*time.Millisecond); err != nil {
+		return nil, err
+	}
+	w.lifetime.Store(3600)
+	w.delay.Store(int64(tokenDelay))
+	bursts := make([]burst, len(all))
+	for i := range all {
+		lone := rush(alone[i], 1).last
+		before := w.requests.Load()
+		bursts[i] = rush(crowds[i], n)
+		bursts[i].requests = int(w.requests.Load() - before)
+		bursts[i].lone = lone
+	}
+	return bursts, nil
+}
+
+// storm is n requests in flight when their token is revoked, all of them refused.
+func storm(w *world, p Peer, n int) (burst, error) {
+	w.lifetime.Store(3600)
+	w.delay.Store(int64(tokenDelay))
+	one := func(n int) (burst, error) {
+		rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+		if err != nil {
+			return burst{}, err
+		}
+		if err := mustCall(p, rt, stubURL); err != nil {
+			return burst{}, err
+		}
+		start := holdUntil(w, n, w.revoke)
+		defer w.hold.Store(nil)
+		before := w.requests.Load()
+		b := rush(rt, n)
+		b.last = time.Since(start())
+		b.requests = int(w.requests.Load() - before)
+		return b, nil
+	}
+	lone, err := one(1)
+	if err != nil {
+		return burst{}, err
+	}
+	b, err := one(n)
+	b.lone = lone.last
+	return b, err
+}
+
+// holdUntil makes the API hold requests until there are n; then it calls then, and
+// lets them and all that follow pass. start returns when that was.
+func holdUntil(w *world, n int, then func()) (start func() time.Time) {
+	var arrived atomic.Int64
+	var at atomic.Pointer[time.Time]
+	gate := make(chan struct{})
+	hold := func(*http.Request) {
+		switch k := arrived.Add(1); {
+		case k > int64(n):
+			return
+		case k == int64(n):
+			then()
+			now := time.Now()
+			at.Store(&now)
+			close(gate)
+		}
+		<-gate
+	}
+	w.hold.Store(&hold)
+	return func() time.Time { return *at.Load() }
+}
+
+// late is n requests that are refused after their token has been replaced because
+// of another one. It counts the token requests after that, and returns an error if
+// the peer never replaces a token that is refused.
+func late(w *world, p Peer, n int) (burst, error) {
+	w.lifetime.Store(3600)
+	w.delay.Store(0)
+	rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+	if err != nil {
+		return burst{}, err
+	}
+	if err := mustCall(p, rt, stubURL); err != nil {
+		return burst{}, err
+	}
+	held, gate := make(chan struct{}), make(chan struct{})
+	var arrived atomic.Int64
+	hold := func(*http.Request) {
+		k := arrived.Add(1)
+		if k == int64(n) {
+			close(held)
+		}
+		if k <= int64(n) {
+			<-gate
+		}
+	}
+	w.hold.Store(&hold)
+	defer w.hold.Store(nil)
+	result := make(chan burst, 1)
+	go func() { result <- rush(rt, n) }()
+	<-held
+	w.revoke()
+	replaced := false
+	for range 2 { // some only notice at the request after the refused one
+		status, err := call(context.Background(), rt, stubURL)
+		replaced = replaced || err == nil && status == http.StatusOK
+	}
+	before := w.requests.Load()
+	close(gate)
+	b := <-result
+	// What a late refusal did to the new token shows at the next request.
+	if _, err := call(context.Background(), rt, stubURL); err != nil {
+		return burst{}, err
+	}
+	b.requests = int(w.requests.Load() - before)
+	if !replaced {
+		return b, errNeverReplaced
+	}
+	return b, nil
+}
+
+var errNeverReplaced = errors.New("a refused token is never replaced")
+
+// bursts are stampede, storm and late 401s.
+func bursts(s scale) ([]row, error) {
+	w := newWorld()
+	defer w.close()
+	all := append([]Peer{channelPeer{}}, libraries()...)
+	n, reps := of(s, 1000, 20), of(s, 7, 1)
+	stampedes := make([][]burst, len(all))
+	storms := make([][]burst, len(all))
+	for range reps {
+		got, err := stampede(w, all, n)
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range all {
+			stampedes[i] = append(stampedes[i], got[i])
+			if _, isFloor := p.(channelPeer); isFloor {
+				continue
+			}
+			b, err := storm(w, p, n)
+			if err != nil {
+				return nil, err
+			}
+			storms[i] = append(storms[i], b)
+		}
+	}
+	count := number(float64(n))
+	rows := burstRows("Stampede: "+count+" requests at an expired token", all, stampedes)
+	rows = append(rows, burstRows("Storm: "+count+" requests in flight are refused", all[1:], storms[1:])...)
+	m := n / 10
+	lates := newRow("Late 401s: " + number(float64(m)) + " requests are refused after the token was replaced: further token requests; outcome")
+	for _, p := range all[1:] {
+		b, err := late(w, p, m)
+		switch {
+		case errors.Is(err, errNeverReplaced):
+			lates.set(p.Name(), err.Error())
+		case err != nil:
+			return nil, err
+		default:
+			lates.set(p.Name(), strconv.Itoa(b.requests)+"; "+tally(b.statuses))
+		}
+	}
+	return append(rows, lates), nil
+}
+
+// burstRows writes the medians.
+func burstRows(title string, all []Peer, results [][]burst) []row {
+	requests, outcome, last := newRow(title+": token requests"), newRow("… outcome"), newRow("… last caller done (× a lone caller)")
+	for i, p := range all {
+		var counts, times, slow []float64
+		for _, b := range results[i] {
+			counts = append(counts, float64(b.requests))
+			times = append(times, float64(b.last))
+			slow = append(slow, float64(b.last)/float64(b.lone))
+		}
+		requests.set(p.Name(), number(median(counts)))
+		final := results[i][len(results[i])-1]
+		outcome.set(p.Name(), tally(final.statuses))
+		if final.statuses["200"] > 0 {
+			last.set(p.Name(), measured{median(times), median(slow)}.String())
+		} else {
+			last.set(p.Name(), "nobody was served")
+		}
+	}
+	return []row{requests, outcome, last}
+}
