@@ -61,7 +61,9 @@ type Leaser interface {
 	// Lease blocks until nobody holds key, or ctx ends, and takes it for ttl. It
 	// ends by release, or after ttl if its holder has died. release gives back
 	// this lease and no other one's, so that a late release does no harm; it may
-	// be called with a ctx of its own, more than once.
+	// be called with a ctx of its own, more than once. An error that is
+	// [errors.ErrUnsupported] says that there are no leases, as of a Store around
+	// one that has none.
 	Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error)
 }
 

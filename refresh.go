@@ -104,7 +104,8 @@ type Source struct {
 	// These belong to the flight.
 	unsaved *unsaved // the token that Store did not take
 	dead    *deadToken
-	name    string // see owner
+	name    string    // see owner
+	unsent  time.Time // of the mark that may or may not be in the Store
 }
 
 // failure is why the last refresh failed, and when the next may be tried.

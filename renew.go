@@ -248,6 +248,12 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 		if r.inFlightElsewhere(p) {
 			return nil, "", errElsewhere
 		}
+		if p.Owner == r.owner() && p.LastSent.Equal(r.unsent) {
+			p.Attempts-- // the mark was saved after all, and nothing was sent
+		}
+		if p.Attempts == 0 {
+			p.FirstSent = time.Now()
+		}
 	}
 	var err error
 	var took time.Duration
@@ -256,8 +262,9 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 			return nil, "", r.inDoubt(err)
 		}
 		p.Attempts++
-		p.Owner, p.LastSent = r.owner(), time.Now()
+		p.Owner, p.LastSent = r.owner(), time.Now().Round(0)
 		if err = r.mark(ctx, p); err != nil {
+			r.unsent = p.LastSent
 			return nil, "", err
 		}
 		start := time.Now()

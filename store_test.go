@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -444,5 +445,110 @@ func TestStoreThatLostItsLastWriteGetsItBack(t *testing.T) {
 		if c := r.srv.Counts(); c.Reuses != 0 || c.FamiliesRevoked != 0 {
 			t.Errorf("reuses %d, families revoked %d, want none", c.Reuses, c.FamiliesRevoked)
 		}
+	})
+}
+
+// TestMarkThatWasSavedAfterAllIsNotASend: the store fails while it takes the mark,
+// and nothing is sent. Long after it, the refresh token is as good as it was.
+func TestMarkThatWasSavedAfterAllIsNotASend(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := &gaspingStore{}
+		r.src.Store = store
+		r.mustGet(t)
+		expire(r)
+		store.gasp = true
+		if _, err := r.src.Token(); err == nil {
+			t.Fatal("no error")
+		}
+		store.gasp = false
+		wait(time.Hour)
+		if _, err := r.src.Token(); err != nil {
+			t.Errorf("an hour later: %v", err)
+		}
+		r.wantTokenRequests(t, 1)
+	})
+}
+
+// gaspingStore does what it is told, and says that it could not.
+type gaspingStore struct {
+	authtrip.MemoryStore
+	gasp bool
+}
+
+func (s *gaspingStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	version, err := s.MemoryStore.Save(ctx, key, value, version)
+	if s.gasp {
+		return "", errStoreDown
+	}
+	return version, err
+}
+
+// watchedStore tells of every change.
+type watchedStore struct {
+	authtrip.MemoryStore
+	changed chan struct{}
+}
+
+func (s *watchedStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	version, err := s.MemoryStore.Save(ctx, key, value, version)
+	s.changed <- struct{}{}
+	return version, err
+}
+
+func (s *watchedStore) Delete(ctx context.Context, key, version string) error {
+	err := s.MemoryStore.Delete(ctx, key, version)
+	s.changed <- struct{}{}
+	return err
+}
+
+func (s *watchedStore) Watch(ctx context.Context, _ string) (<-chan struct{}, error) {
+	out := make(chan struct{})
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case <-s.changed:
+				select {
+				case out <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+func TestWatchHearsOfALogoutAndALoginElsewhere(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := &watchedStore{changed: make(chan struct{}, 10)}
+		all := replicas(r, 2, store)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- all[0].Watch(ctx) }()
+		for _, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bob := r.srv.Issue("bob")
+		if err := all[1].SetToken(t.Context(), bob); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if tok, err := all[0].Token(); err != nil || tok.AccessToken != bob.AccessToken {
+			t.Errorf("after a login elsewhere the old token is served (%v)", err)
+		}
+		if err := all[1].Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, err := all[0].Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		cancel()
+		wantIs(t, <-ended, context.Canceled)
+		wantIs(t, r.src.Watch(t.Context()), errors.ErrUnsupported)
 	})
 }
