@@ -56,6 +56,10 @@ func (r *renewal) save(ctx context.Context, next *record) (*snapshot, EventKind,
 		return r.publish(r.newSnapshot(next, r.version)), kind, nil
 	}
 	r.hold(&unsaved{next, r.version})
+	if r.AllowRefreshWithoutStore {
+		r.emit(Event{Kind: EventTokenNotSaved, Err: err})
+		return r.publish(r.newSnapshot(next, r.version)), kind, nil
+	}
 	return nil, "", &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
 }
 
@@ -114,6 +118,9 @@ func (r *renewal) lease(ctx context.Context) (release func(), err error) {
 	give, err := leaser.Lease(ctx, r.key(), r.leaseTTL())
 	if errors.Is(err, errors.ErrUnsupported) {
 		return func() {}, nil // a Store around one that has none
+	}
+	if err != nil && r.AllowRefreshWithoutStore {
+		return func() {}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("authtrip: Store.Lease: %w", err)

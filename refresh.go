@@ -85,6 +85,12 @@ type Source struct {
 	// that would rather have a server end a login than end it themselves. A server's
 	// documentation calls it leeway, grace or overlap period.
 	ReplayWindow time.Duration
+	// AllowRefreshWithoutStore refreshes also while Store does not answer, from what
+	// is in memory, and hands out the new token before it is saved. Setting this
+	// where other processes share the token can spend a one-time refresh token
+	// twice, which ends the login; and a process that dies then takes the token
+	// along. Without it a usable token is served and a one-time one is not spent.
+	AllowRefreshWithoutStore bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)

@@ -178,7 +178,7 @@ func (r *renewal) read(ctx context.Context) error {
 	case missing && r.base != nil && r.base.version != "" && r.base.token.RefreshToken != "":
 		r.base.refused.Store(true)
 		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
-	case !missing && r.mustKnow():
+	case !missing && r.mustKnow() && (r.rec == nil || !r.AllowRefreshWithoutStore):
 		return err // whether it was spent meanwhile, only the Store knows
 	}
 	return nil
@@ -263,7 +263,8 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 		}
 		p.Attempts++
 		p.Owner, p.LastSent = r.owner(), time.Now().Round(0)
-		if err = r.mark(ctx, p); err != nil {
+		err = r.mark(ctx, p)
+		if err != nil && (errors.Is(err, ErrConflict) || !r.AllowRefreshWithoutStore) {
 			r.unsent = p.LastSent
 			return nil, "", err
 		}

@@ -27,7 +27,8 @@ import (
 // between subjects but a map, so that a slow one delays no other.
 //
 // Only New is required. Sources is safe for concurrent use, must not be copied,
-// and its fields must not be modified after first use. [Sources.Close] ends it.
+// and its fields must not be modified after first use. [Sources.Close] ends it; one
+// that is only dropped goes when its subjects have become idle.
 type Sources struct {
 	// New makes the Source of a subject; required. It returns a new one each time,
 	// whose Store outlives it and whose Key is the subject's own. It is called with

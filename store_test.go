@@ -552,3 +552,49 @@ func TestWatchHearsOfALogoutAndALoginElsewhere(t *testing.T) {
 		wantIs(t, r.src.Watch(t.Context()), errors.ErrUnsupported)
 	})
 }
+
+func TestRefreshWithoutStoreIsAChoiceWithAName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(slowStore)
+		r := newRig(t, rotating(time.Hour), func(r *rig) {
+			r.src.Store, r.src.AllowRefreshWithoutStore = store, true
+		})
+		r.mustGet(t)
+		store.down.Store(true)
+		for range 3 {
+			expire(r)
+			r.mustGet(t)
+		}
+		store.down.Store(false)
+		expire(r)
+		r.mustGet(t)
+		tok, err := r.src.Token()
+		if err != nil || !store.holds(tok.RefreshToken) {
+			t.Errorf("the store is back, and does not hold the token: %v", err)
+		}
+		if c := r.srv.Counts(); c.Reuses != 0 {
+			t.Errorf("reuses = %d, want none", c.Reuses)
+		}
+	})
+}
+
+// BenchmarkUsers reads a million user records back.
+func BenchmarkUsers(b *testing.B) {
+	const million = 1_000_000
+	users := &authtrip.Users{Cache: &authtrip.MemoryCache{MaxEntries: million}}
+	names := make([]string, million)
+	for i := range names {
+		names[i] = fmt.Sprint("user", i)
+		if err := users.Put(b.Context(), &authtrip.UserInfo{Issuer: asURL, Subject: names[i], FetchedAt: time.Now()}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if info, err := users.Get(b.Context(), asURL, names[i%million]); err != nil || info.Subject != names[i%million] {
+			b.Fatal(err)
+		}
+		i += 7919
+	}
+}

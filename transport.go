@@ -53,6 +53,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -116,7 +117,7 @@ type Transport struct {
 
 	last    atomic.Pointer[snapshot] // of a Source that makes none itself
 	parsing sync.Once                // of Origins into the two below
-	allowed map[origin.Origin]bool
+	allowed []origin.Origin
 	invalid error
 }
 
@@ -211,7 +212,7 @@ func (t *Transport) mayHave(req *http.Request) (bool, error) {
 		}
 	} else {
 		t.parsing.Do(t.parseOrigins)
-		if t.invalid != nil || !t.allowed[origin.Of(req.URL)] {
+		if t.invalid != nil || !slices.Contains(t.allowed, origin.Of(req.URL)) {
 			return false, t.invalid
 		}
 	}
@@ -230,13 +231,13 @@ func previous(req *http.Request) *http.Request {
 }
 
 func (t *Transport) parseOrigins() {
-	t.allowed = make(map[origin.Origin]bool, len(t.Origins))
+	t.allowed = make([]origin.Origin, 0, len(t.Origins))
 	for i, s := range t.Origins {
 		o, err := origin.Parse(s)
 		if err != nil {
 			t.invalid = fmt.Errorf("authtrip: Transport.Origins[%d]: %w", i, err)
 		}
-		t.allowed[o] = true
+		t.allowed = append(t.allowed, o)
 	}
 }
 
