@@ -133,6 +133,7 @@ func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
 		if saveErr != nil || snap.usable() {
 			return snap, kind, saveErr
 		}
+		r.base = r.cur.Load()
 	}
 	if err = r.read(ctx); err != nil {
 		return nil, "", err

@@ -1,6 +1,7 @@
 package authtrip_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -1165,6 +1166,40 @@ func TestPrintedUserInfoSaysNothingOfTheUser(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("who", "user", info)
 		if text := fmt.Sprintf("%v %+v %s", info, info, info) + log.String(); strings.Contains(text, "alice") {
 			t.Error("printed user info names the user")
+		}
+	})
+}
+
+// FuzzUserInfo holds that an answer, whatever it is, is an error or speaks of the
+// user who was asked about.
+func FuzzUserInfo(f *testing.F) {
+	f.Add([]byte(`{"sub":"alice","name":"Alice"}`), "application/json", 200)
+	f.Add([]byte(`{"sub":"mallory"}`), "application/json; charset=utf-8", 200)
+	f.Add([]byte(`{"SUB":"alice","sub":["alice"]}`), "application/json", 200)
+	f.Add([]byte(`a.b.c`), "application/jwt", 200)
+	f.Add([]byte(`<html>`), "text/html", 429)
+	f.Fuzz(func(t *testing.T, body []byte, contentType string, status int) {
+		base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{
+				StatusCode: status,
+				Header:     http.Header{"Content-Type": {contentType}, "Retry-After": {contentType}},
+				Body:       io.NopCloser(bytes.NewReader(body)),
+				Request:    req,
+			}, nil
+		})
+		source := &authtrip.UserInfoSource{URL: asURL, Source: new(authtriptest.Source), Base: base, Subject: "alice"}
+		info, err := source.UserInfo(t.Context())
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\r\n") {
+				t.Errorf("error has more than one line: %q", err)
+			}
+			return
+		}
+		var claims struct {
+			Subject string `json:"sub"`
+		}
+		if err := info.Claims(&claims); err != nil || claims.Subject != "alice" || info.Subject != "alice" || status != http.StatusOK {
+			t.Errorf("status %d with sub %q was accepted (%v)", status, claims.Subject, err)
 		}
 	})
 }
