@@ -29,7 +29,7 @@ vet:
 	$(call EACH,go vet ./...)
 
 lint:
-	$(call EACH,go run $(GOLANGCI_LINT) run ./...)
+	$(call EACH,go run $(GOLANGCI_LINT) run --allow-parallel-runners ./...)
 
 # Writes the files as lint wants them.
 fmt:
