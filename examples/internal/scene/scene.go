@@ -37,7 +37,6 @@ func Main(run func(context.Context, io.Writer) error) {
 type API struct {
 	Handler http.Handler     // answers the requests that have a good token
 	Refuse  http.HandlerFunc // answers the others; if nil, as RFC 6750 says
-	Open    bool             // Handler judges tokens itself, with Scene.Accepts
 	TLS     bool             // with TLS and HTTP/2; if false, plain HTTP/1.1
 }
 
@@ -60,11 +59,7 @@ func Start(api API) *Scene {
 	s := &Scene{auth: &authtriptest.Server{Rotate: true}}
 	s.site = httptest.NewServer(s.auth)
 	s.Config, s.Login = s.auth.Config(s.site.URL), s.auth.Issue("ada")
-	handler := api.Handler
-	if !api.Open {
-		handler = s.guard(api)
-	}
-	s.Server = httptest.NewUnstartedServer(handler)
+	s.Server = httptest.NewUnstartedServer(s.guard(api))
 	if api.TLS {
 		s.Server.EnableHTTP2 = true
 		s.Server.StartTLS()
@@ -84,29 +79,21 @@ func (s *Scene) End(closers ...io.Closer) {
 	s.site.Close()
 }
 
-// Accepts reports whether the value of an Authorization header is good, and counts
-// it as a request.
-func (s *Scene) Accepts(authorization string) bool {
-	s.requests.Add(1)
-	token, ok := strings.CutPrefix(authorization, "Bearer ")
-	if ok && s.auth.Valid(token) {
-		return true
-	}
-	s.refused.Add(1)
-	return false
-}
-
 func (s *Scene) guard(api API) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case s.Accepts(r.Header.Get("Authorization")):
+		s.requests.Add(1)
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if ok && s.auth.Valid(token) {
 			api.Handler.ServeHTTP(w, r)
-		case api.Refuse != nil:
-			api.Refuse(w, r)
-		default:
-			w.Header().Set("WWW-Authenticate", authtriptest.InvalidToken)
-			http.Error(w, "unauthorized", http.StatusUnauthorized)
+			return
 		}
+		s.refused.Add(1)
+		if api.Refuse != nil {
+			api.Refuse(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", authtriptest.InvalidToken)
+		http.Error(w, "unauthorized", http.StatusUnauthorized)
 	})
 }
 

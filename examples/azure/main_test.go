@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
+	"example.com/authtrip/examples/internal/scene"
+)
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	out := scene.Check(t, run, "just logged in 1 0 0", "token revoked 2 1 1", "token expired 1 0 1")
+	for _, want := range []string{"version 1\n", "version 2\n", "version 3\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("there is no %q in\n%s", want, out)
+		}
+	}
+}
+
+// TestLargeBodyIsSentAgain: the server refuses the token before it has read the
+// body, so that the first request is still being sent when the second one is made.
+func TestLargeBodyIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := scene.Start(scene.API{Handler: new(vault), Refuse: refuse})
+	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
+	defer s.End(src)
+	client, err := newClient(&authtrip.Transport{Source: src, MaxReplayBody: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.RevokeToken()
+	if _, err := put(t.Context(), client, s.URL, strings.Repeat("x", 4<<20)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServerThatRefusesEveryToken(t *testing.T) {
+	t.Parallel()
+	srv := &authtriptest.Server{}
+	srv.FailAlways(authtriptest.APIPath, authtriptest.Fault{Challenge: authtriptest.InvalidToken})
+	site := authtriptest.Start(t, srv)
+	client, err := newClient(&authtrip.Transport{Source: new(authtriptest.Source), Base: site.Client.Transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = put(t.Context(), client, site.URL+authtriptest.APIPath, "x")
+	var refused *azcore.ResponseError
+	if !errors.As(err, &refused) || refused.StatusCode != http.StatusUnauthorized {
+		t.Errorf("put() = %v, want the 401", err)
+	}
+	if n := srv.Counts().API; n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}
+
+func TestLoginThatHasEndedIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	src := new(authtriptest.Source)
+	src.SetError(authtrip.ErrReauthRequired)
+	client, err := newClient(&authtrip.Transport{Source: src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := put(t.Context(), client, "http://127.0.0.1:1", "x"); !errors.Is(err, authtrip.ErrReauthRequired) {
+		t.Errorf("put() = %v, want %v", err, authtrip.ErrReauthRequired)
+	}
+	if n := src.Counts().Calls; n != 1 {
+		t.Errorf("the token was asked for %d times, want 1", n)
+	}
+}
