@@ -123,29 +123,32 @@ func ExampleSources() {
 	srv := &authtriptest.Server{Rotate: true}
 	site, done := server(srv)
 	defer done()
-	grant := authtrip.RefreshToken(srv.Config(site.URL))
+	grant, token := authtrip.RefreshToken(srv.Config(site.URL)), srv.Issue("alice")
 	store := new(authtrip.MemoryStore)
+	ctx := context.Background()
 
 	users := &authtrip.Sources{New: func(subject string) (*authtrip.Source, error) {
 		return &authtrip.Source{Refresher: grant, Store: store, Key: subject}, nil
 	}}
-	defer func() { _ = users.Close() }()
 	client := &http.Client{Transport: &authtrip.Transport{Source: users}}
+	defer func() { _ = users.Close() }()
 
 	// After a login:
 	alice, err := users.Source("alice")
-	if err != nil {
-		fmt.Println(err)
-		return
+	if err == nil {
+		err = alice.SetToken(ctx, token)
 	}
-	if err := alice.SetToken(context.Background(), srv.Issue("alice")); err != nil {
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
 
 	// For each request:
-	ctx := authtrip.WithSubject(context.Background(), "alice")
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, site.URL+"/api", nil)
+	req, err := http.NewRequestWithContext(authtrip.WithSubject(ctx, "alice"), http.MethodGet, site.URL+"/api", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		fmt.Println(err)
@@ -169,25 +172,24 @@ func ExampleUserInfoSource() {
 	users := new(authtrip.Users) // in memory; with a Cache, for every process
 	info := &authtrip.UserInfoSource{URL: site.URL + "/userinfo", Source: src, Users: users}
 	for range 1000 {
-		user, err := info.UserInfo(ctx)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
 		var claims struct{ Name string }
-		if err := user.Claims(&claims); err != nil || claims.Name != "Alice" {
+		user, err := info.UserInfo(ctx)
+		if err == nil {
+			err = user.Claims(&claims)
+		}
+		if err != nil || claims.Name != "Alice" {
 			fmt.Println(err)
 			return
 		}
 	}
 
 	// Later, without a token of hers:
-	user, err := users.Get(ctx, "https://login.example", "alice")
+	alice, err := users.Get(ctx, "https://login.example", "alice")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(user.Subject, "after", srv.Counts().UserInfo, "request")
+	fmt.Println(alice.Subject, "after", srv.Counts().UserInfo, "request")
 	// Output: alice after 1 request
 }
 

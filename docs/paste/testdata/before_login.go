@@ -1,0 +1,29 @@
+// What a reader of login/README.md has before a snippet.
+
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
+)
+
+var (
+	ctx     = context.Background()
+	issuer  = "https://login.example"
+	browser func(context.Context, string) error
+	mux     = http.NewServeMux()
+	h       = &login.Handlers{}
+	client  = &login.Client{}
+	store   = new(authtrip.MemoryStore)
+	r       *http.Request
+	s       *login.Session
+	user    string
+	users   *authtrip.Sources
+)
+
+func main() { use(ctx, issuer, browser, mux, h, client, store, r, s, user, users, snippet) }
+
+func use(...any) error { return nil }
