@@ -2,11 +2,23 @@ package main
 
 import (
 	"bytes"
+	"log"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestMain(m *testing.M) {
+	if is, err := inShift(); is {
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // TestScenarios runs every scenario small: all of them work, and check what the
 // base sees. What they measure here means nothing.
@@ -134,6 +146,21 @@ func TestGoals(t *testing.T) {
 		}
 		if got.stuck > 0 {
 			t.Errorf("%d callers are not back after their deadline", got.stuck)
+		}
+	})
+	t.Run("processes", func(t *testing.T) {
+		t.Parallel()
+		const lifetimes = 3
+		got, login, err := together(p, 8, lifetimes*sharedLifetime*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The first token, and one each time before the end of the one before.
+		if most := 1 + lifetimes*sharedLifetime*time.Second/(sharedLifetime*time.Second-sharedMargin); login.requests > int(most) {
+			t.Errorf("token requests = %d, want at most %d", login.requests, most)
+		}
+		if login.ended || login.reuses > 0 || len(got.Failures) > 0 {
+			t.Errorf("ended: %v; %d refresh tokens came again; failures: %v of %d", login.ended, login.reuses, got.Failures, got.Requests)
 		}
 	})
 	t.Run("userinfo", func(t *testing.T) {

@@ -21,12 +21,22 @@ type burst struct {
 	lone     time.Duration  // the same of a caller who is alone
 }
 
-// rush sends n requests at once.
+// rush sends n requests at once. The clock starts when all callers are there.
 func rush(rt http.RoundTripper, n int) burst {
 	var mu sync.Mutex // guards b.statuses
 	b := burst{statuses: make(map[string]int)}
-	start := time.Now()
+	var start time.Time
+	var ready sync.WaitGroup
+	gate := make(chan struct{})
+	ready.Add(n)
+	go func() {
+		ready.Wait()
+		start = time.Now()
+		close(gate)
+	}()
 	crowd(n, func(int) {
+		ready.Done()
+		<-gate
 		status, err := call(context.Background(), rt, stubURL)
 		what := strconv.Itoa(status)
 		if err != nil {

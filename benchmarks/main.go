@@ -21,8 +21,7 @@ type scenario struct {
 	run  func(scale) ([]row, error)
 }
 
-// scenarios are in the order of the table. Processes that share a rotating token
-// belong at the end: see the README.
+// scenarios are in the order of the table.
 func scenarios() []scenario {
 	return []scenario{
 		{"hot", hotPath},
@@ -32,11 +31,18 @@ func scenarios() []scenario {
 		{"outage", outage},
 		{"users", users},
 		{"userinfo", userInfo},
+		{"processes", processes},
 	}
 }
 
 func main() {
 	log.SetFlags(log.Ltime)
+	if is, err := inShift(); is {
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "run every scenario once and small, to see that it works; the numbers mean nothing")
 	pattern := flag.String("run", "", "run only the scenarios whose name matches this regular `expression`")
 	flag.Parse()

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"example.com/authtrip"
 )
 
 // A Peer is one library, used through its public API as its documentation shows.
@@ -42,6 +45,9 @@ type User struct {
 	// Margin is how long before its end a token is to be renewed. If 0, the peer's
 	// own default counts; a peer that has no such setting ignores it.
 	Margin time.Duration
+	// Store, if set, is where the tokens are kept that several processes share. A
+	// peer that has nothing of the kind ignores it.
+	Store authtrip.Store
 }
 
 // Token gets a new token, as an application would that gives a library a function
@@ -52,7 +58,7 @@ func (u User) Token(ctx context.Context) (*oauth2.Token, error) {
 	}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, u.Endpoint.Client)
 	if u.Endpoint.RefreshToken != "" {
-		return u.Endpoint.user().TokenSource(ctx, &oauth2.Token{RefreshToken: u.Endpoint.RefreshToken}).Token()
+		return u.Endpoint.refresh(ctx)
 	}
 	return u.Endpoint.program().Token(ctx)
 }
@@ -64,6 +70,20 @@ type Endpoint struct {
 	// RefreshToken makes it the grant of a user who has logged in. If "", it is
 	// that of a program: client credentials.
 	RefreshToken string
+
+	next atomic.Pointer[string] // the refresh token that came last, as they may rotate
+}
+
+func (e *Endpoint) refresh(ctx context.Context) (*oauth2.Token, error) {
+	old := &oauth2.Token{RefreshToken: e.RefreshToken}
+	if next := e.next.Load(); next != nil {
+		old.RefreshToken = *next
+	}
+	tok, err := e.user().TokenSource(ctx, old).Token()
+	if err == nil {
+		e.next.Store(&tok.RefreshToken)
+	}
+	return tok, err
 }
 
 func (e *Endpoint) program() *clientcredentials.Config {

@@ -20,7 +20,10 @@ func (authtripPeer) Wrap(u User) (http.RoundTripper, error) {
 }
 
 func authtripSource(u User) *authtrip.Source {
-	src := &authtrip.Source{EarlyRefresh: u.Margin}
+	src := &authtrip.Source{EarlyRefresh: u.Margin, Store: u.Store}
+	if u.Store != nil {
+		src.Key = "alice"
+	}
 	switch {
 	case u.Fetch != nil:
 		src.Refresher = authtrip.RefresherFunc(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) { return u.Fetch(ctx) })

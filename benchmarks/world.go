@@ -116,7 +116,7 @@ func (w *world) serveToken(rw http.ResponseWriter, req *http.Request) {
 	}
 	life := w.lifetime.Load()
 	rw.Header().Set("Content-Type", "application/json")
-	_, _ = fmt.Fprintf(rw, `{"access_token":%q,"token_type":"Bearer","expires_in":%d}`, w.issue(time.Duration(life)*time.Second), life)
+	_, _ = fmt.Fprintf(rw, `{"access_token":%q,"token_type":"Bearer","expires_in":%d}`, w.issue(seconds(life)), life)
 }
 
 func (w *world) serveUserInfo(rw http.ResponseWriter, req *http.Request) {
@@ -187,9 +187,11 @@ func (w *world) heal() { w.fault.Store(nil) }
 
 // fetch issues tokens without a network.
 func (w *world) fetch(context.Context) (*oauth2.Token, error) {
-	life := time.Duration(w.lifetime.Load()) * time.Second
+	life := seconds(w.lifetime.Load())
 	return &oauth2.Token{AccessToken: w.issue(life), TokenType: "Bearer", Expiry: time.Now().Add(life)}, nil
 }
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
 const stubURL = "https://api.example.com/v1/books"
 
