@@ -21,32 +21,47 @@ type burst struct {
 	lone     time.Duration  // the same of a caller who is alone
 }
 
-// rush sends n requests at once. The clock starts when all callers are there.
-func rush(rt http.RoundTripper, n int) burst {
-	var mu sync.Mutex // guards b.statuses
-	b := burst{statuses: make(map[string]int)}
-	var start time.Time
+// gathered are callers that have each made a request and have another one in hand,
+// so that what it takes to start a goroutine and to make a request is not measured.
+type gathered struct {
+	gate     chan struct{}
+	done     sync.WaitGroup
+	statuses []int // by caller; 0 is an error
+}
+
+// gather returns n callers.
+func gather(rt http.RoundTripper, n int) *gathered {
+	g := &gathered{gate: make(chan struct{}), statuses: make([]int, n)}
 	var ready sync.WaitGroup
-	gate := make(chan struct{})
 	ready.Add(n)
-	go func() {
-		ready.Wait()
-		start = time.Now()
-		close(gate)
-	}()
-	crowd(n, func(int) {
-		ready.Done()
-		<-gate
-		status, err := call(context.Background(), rt, stubURL)
+	for i := range n {
+		g.done.Go(func() {
+			_, _ = call(context.Background(), rt, stubURL)
+			req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, stubURL, nil)
+			ready.Done()
+			<-g.gate
+			if err == nil {
+				g.statuses[i], _ = send(rt, req)
+			}
+		})
+	}
+	ready.Wait()
+	return g
+}
+
+// rush lets them send their requests, all at once.
+func (g *gathered) rush() burst {
+	start := time.Now()
+	close(g.gate)
+	g.done.Wait()
+	b := burst{last: time.Since(start), statuses: make(map[string]int)}
+	for _, status := range g.statuses {
 		what := strconv.Itoa(status)
-		if err != nil {
+		if status == 0 {
 			what = "error"
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		b.statuses[what]++
-	})
-	b.last = time.Since(start)
+	}
 	return b
 }
 
@@ -54,10 +69,13 @@ func rush(rt http.RoundTripper, n int) burst {
 func stampede(w *world, all []Peer, n int) ([]burst, error) {
 	w.lifetime.Store(1)
 	w.delay.Store(0)
-	crowds := make([]http.RoundTripper, len(all))
-	alone := make([]http.RoundTripper, len(all))
+	crowds := make([]*gathered, len(all))
+	alone := make([]*gathered, len(all))
 	for i, p := range all {
-		for _, rts := range [][]http.RoundTripper{crowds, alone} {
+		for _, to := range []struct {
+			callers []*gathered
+			n       int
+		}{{alone, 1}, {crowds, n}} {
 			rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
 			if err != nil {
 				return nil, err
@@ -65,7 +83,7 @@ func stampede(w *world, all []Peer, n int) ([]burst, error) {
 			if err := mustCall(p, rt, stubURL); err != nil {
 				return nil, err
 			}
-			rts[i] = rt
+			to.callers[i] = gather(rt, to.n)
 		}
 	}
 	if err := pause(context.Background(), 1100*time.Millisecond); err != nil {
@@ -75,9 +93,9 @@ func stampede(w *world, all []Peer, n int) ([]burst, error) {
 	w.delay.Store(int64(tokenDelay))
 	bursts := make([]burst, len(all))
 	for i := range all {
-		lone := rush(alone[i], 1).last
+		lone := alone[i].rush().last
 		before := w.requests.Load()
-		bursts[i] = rush(crowds[i], n)
+		bursts[i] = crowds[i].rush()
 		bursts[i].requests = int(w.requests.Load() - before)
 		bursts[i].lone = lone
 	}
@@ -96,10 +114,11 @@ func storm(w *world, p Peer, n int) (burst, error) {
 		if err := mustCall(p, rt, stubURL); err != nil {
 			return burst{}, err
 		}
+		all := gather(rt, n)
 		start := holdUntil(w, n, w.revoke)
 		defer w.hold.Store(nil)
 		before := w.requests.Load()
-		b := rush(rt, n)
+		b := all.rush()
 		b.last = time.Since(start())
 		b.requests = int(w.requests.Load() - before)
 		return b, nil
@@ -148,6 +167,7 @@ func late(w *world, p Peer, n int) (burst, error) {
 	if err := mustCall(p, rt, stubURL); err != nil {
 		return burst{}, err
 	}
+	all := gather(rt, n)
 	held, gate := make(chan struct{}), make(chan struct{})
 	var arrived atomic.Int64
 	hold := func(*http.Request) {
@@ -162,7 +182,7 @@ func late(w *world, p Peer, n int) (burst, error) {
 	w.hold.Store(&hold)
 	defer w.hold.Store(nil)
 	result := make(chan burst, 1)
-	go func() { result <- rush(rt, n) }()
+	go func() { result <- all.rush() }()
 	<-held
 	w.revoke()
 	replaced := false
@@ -191,7 +211,7 @@ func bursts(s scale) ([]row, error) {
 	w := newWorld()
 	defer w.close()
 	all := append([]Peer{channelPeer{}}, libraries()...)
-	n, reps := of(s, 1000, 20), of(s, 7, 1)
+	n, reps := of(s, 1000, 20), of(s, 15, 1)
 	stampedes := make([][]burst, len(all))
 	storms := make([][]burst, len(all))
 	for range reps {

@@ -45,10 +45,12 @@ type floorToken struct {
 	lifetime time.Duration
 }
 
+var errExpired = errors.New("the floor's token has expired")
+
 func (f *floor) RoundTrip(req *http.Request) (*http.Response, error) {
 	tok := f.cur.Load()
 	if time.Since(tok.born) >= tok.lifetime {
-		return nil, errors.New("the floor's token has expired")
+		return nil, errExpired
 	}
 	out := new(http.Request)
 	*out = *req
@@ -60,36 +62,34 @@ func (f *floor) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // channelPeer is the floor of a stampede: the first one fetches the token, the others
-// wait for a channel to be closed. It never has a token before that.
+// wait for a channel to be closed.
 type channelPeer struct{ floorPeer }
 
 func (channelPeer) Wrap(u User) (http.RoundTripper, error) {
-	return &channelFloor{user: u, done: make(chan struct{})}, nil
+	first, err := floorPeer{}.Wrap(u)
+	return &channelFloor{user: u, first: first, done: make(chan struct{})}, err
 }
 
 type channelFloor struct {
 	user  User
-	calls atomic.Int64 // the first one is the warm-up, with a token of its own
+	first http.RoundTripper
+	asked atomic.Bool
 	done  chan struct{}
-	floor http.RoundTripper // written before done is closed
+	next  http.RoundTripper // written before done is closed
 }
 
 func (f *channelFloor) RoundTrip(req *http.Request) (*http.Response, error) {
-	switch f.calls.Add(1) {
-	case 1:
-		warm, err := floorPeer{}.Wrap(f.user)
-		if err != nil {
-			return nil, err
-		}
-		return warm.RoundTrip(req)
-	case 2:
+	if resp, err := f.first.RoundTrip(req); !errors.Is(err, errExpired) {
+		return resp, err
+	}
+	if !f.asked.Swap(true) {
 		next, err := floorPeer{}.Wrap(f.user)
 		if err != nil {
 			return nil, err
 		}
-		f.floor = next
+		f.next = next
 		close(f.done)
 	}
 	<-f.done
-	return f.floor.RoundTrip(req)
+	return f.next.RoundTrip(req)
 }

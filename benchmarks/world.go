@@ -201,6 +201,10 @@ func call(ctx context.Context, rt http.RoundTripper, url string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return send(rt, req)
+}
+
+func send(rt http.RoundTripper, req *http.Request) (int, error) {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		return 0, err
