@@ -39,7 +39,9 @@ var (
 //
 // [example.com/authtrip/authtriptest.TestStore] tests all of that.
 type Store interface {
-	// Load returns the value under key and its version, or ErrNotFound.
+	// Load returns the value under key and its version, or ErrNotFound. With
+	// another error it may return the version of a value that cannot be read,
+	// which a new login then replaces.
 	Load(ctx context.Context, key string) (value []byte, version string, err error)
 	// Save puts value under key if the version there is the given one, where ""
 	// stands for no record, and returns the new version; else ErrConflict.

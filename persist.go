@@ -8,13 +8,63 @@ import (
 	"time"
 )
 
-// This file is how a flight gets a token into the Store, and never loses one on
-// the way.
+// This file is how a flight gets a token out of the Store and into it, and never
+// loses one on the way.
 
 // unsaved is a record that came from the server and that Store did not take.
 type unsaved struct {
 	rec     *record
 	version string // which it is to replace
+}
+
+// glance adopts what another process has put into the Store, before a lease is
+// waited for. It saves most replicas the lease, and a new process the wait while
+// somebody renews a token that is still good.
+func (r *renewal) glance(ctx context.Context) (*snapshot, EventKind) {
+	if _, ok := r.Store.(Leaser); !ok || r.unsaved != nil || !r.mustKnow() {
+		return nil, ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout())
+	defer cancel()
+	if r.read(ctx) != nil {
+		return nil, ""
+	}
+	return r.adopt(ctx)
+}
+
+// read loads the record. Where there is none it starts from Initial; where the
+// Store does not answer, from what is in memory if that can do no harm.
+func (r *renewal) read(ctx context.Context) error {
+	r.rec, r.version = nil, ""
+	rec, version, err := r.load(ctx)
+	if err == nil {
+		r.rec, r.version = rec, version
+		if b := r.base; b != nil && b.login != "" && b.login == rec.Login && rec.Generation < b.generation {
+			// The Store has lost its last writes, and what it has is spent.
+			r.rec = b.record()
+			r.rec.Variants = rec.Variants
+		}
+		return nil
+	}
+	missing := errors.Is(err, ErrNotFound)
+	if r.base != nil && !missing {
+		r.rec, r.version = r.base.record(), r.base.version
+	} else if r.Initial != nil {
+		r.rec = (*record)(nil).with(r.Initial, time.Now())
+		r.rec.exchange("", r.Variant)
+	}
+	switch {
+	case missing && r.base != nil && r.base.forgotten:
+		return &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
+	case missing && r.dead != nil:
+		return r.dead.err
+	case missing && r.base != nil && r.base.version != "" && r.base.token.RefreshToken != "":
+		r.base.refused.Store(true)
+		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
+	case !missing && r.mustKnow() && (r.rec == nil || !r.AllowRefreshWithoutStore):
+		return err // whether it was spent meanwhile, only the Store knows
+	}
+	return nil
 }
 
 // mark saves the record with p in it.
@@ -109,7 +159,8 @@ func (r *renewal) bury(ctx context.Context) {
 }
 
 // lease waits until no other process refreshes this token. Where what a refresh
-// sends can be had again, two at once do no harm, and it goes without.
+// sends can be had again, two at once do no harm, and it goes without. It waits
+// until ctx ends.
 func (r *renewal) lease(ctx context.Context) (release func(), err error) {
 	leaser, ok := r.Store.(Leaser)
 	if !ok || !r.mustKnow() {
@@ -161,10 +212,12 @@ func (s *Source) key() string {
 	return s.Key
 }
 
+// load returns the record and its version. One that cannot be read may have a
+// version too, so that a login can take its place.
 func (s *Source) load(ctx context.Context) (*record, string, error) {
 	b, version, err := s.store().Load(ctx, s.key())
 	if err != nil {
-		return nil, "", fmt.Errorf("authtrip: Store.Load: %w", err)
+		return nil, version, fmt.Errorf("authtrip: Store.Load: %w", err)
 	}
 	rec, err := decodeRecord(b, s.Variant)
 	return rec, version, err

@@ -176,9 +176,10 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	rec := (*record)(nil).with(tok, time.Now())
 	for {
 		_, version, err := s.load(ctx)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		if err != nil && version == "" && !errors.Is(err, ErrNotFound) {
 			return err
 		}
+		// A record that is there and cannot be read is replaced as well.
 		version, err = s.store().Save(ctx, s.key(), rec.encode(s.Variant), version)
 		if errors.Is(err, ErrConflict) {
 			continue // a refresh was faster; the new login still wins
@@ -194,13 +195,15 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 
 // Forget removes the token from the Store and from memory, as at the end of a
 // login; other processes notice at their next refresh. After it every caller gets
-// [ErrReauthRequired] until [Source.SetToken]. It does not revoke the token: that
-// is the server's to do.
-func (s *Source) Forget(ctx context.Context) error {
+// [ErrReauthRequired] until [Source.SetToken].
+//
+// It returns what it removed, for the server to revoke; nil if there was nothing,
+// or nothing that can be read. On an error the token is still in place.
+func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	s.logins.Lock()
 	defer s.logins.Unlock()
 	for {
-		_, version, err := s.load(ctx)
+		rec, version, err := s.load(ctx)
 		if err == nil || version != "" {
 			err = s.store().Delete(ctx, s.key(), version)
 		}
@@ -208,18 +211,27 @@ func (s *Source) Forget(ctx context.Context) error {
 			continue
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("authtrip: Forget: %w", err)
+			return nil, fmt.Errorf("authtrip: Forget: %w", err)
 		}
 		gone := s.newSnapshot(&record{}, "")
 		gone.forgotten = true
-		s.cur.Store(gone)
-		return nil
+		old := s.cur.Swap(gone)
+		switch {
+		case rec != nil:
+			return rec.token(), nil
+		case old != nil && !old.forgotten:
+			return old.token, nil
+		case old == nil:
+			return s.Initial, nil
+		}
+		return nil, nil
 	}
 }
 
 // Close ends the Source: it blocks until a refresh in flight is done, which takes
-// RefreshTimeout at most, as a refresh that is cut short can lose a token. After
-// it a token that is still usable is served, and no other is asked for.
+// RefreshTimeout and the time to save at most, as a refresh that is cut short can
+// lose a token. One that waits for another process ends at once, with [ErrClosed].
+// After it a token that is still usable is served, and no other is asked for.
 //
 // A Source that is one of [Sources] ends with them, and not by this.
 func (s *Source) Close() error {

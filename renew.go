@@ -15,9 +15,9 @@ import (
 )
 
 // This file is what happens in a Source's flight, of which there is one at a
-// time. The order is fixed: read the store again, adopt what somebody else put
-// there, mark the refresh token as sent, refresh, save, publish. Whoever waits is
-// let go only after the save.
+// time. The order is fixed: adopt what somebody else has put into the store, or
+// take the lease, look again, mark the refresh token as sent, refresh, save,
+// publish. Whoever waits is let go only after the save.
 
 const (
 	// maxRequests is how often one flight sends a refresh token: once, and twice
@@ -65,10 +65,16 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 		return nil, last.err
 	}
 	start := time.Now()
-	snap, kind, err := r.obtain(ctx)
+	// Waiting for other processes ends at Close, as nothing has been sent then.
+	waiting, cancel := s.flights().UntilClosed(ctx)
+	defer cancel()
+	snap, kind, err := r.obtain(ctx, waiting)
 	// Without leases another process may be at it: its result is waited for.
-	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(ctx, pollInterval) {
-		snap, kind, err = r.obtain(ctx)
+	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(waiting, pollInterval) {
+		snap, kind, err = r.obtain(ctx, waiting)
+	}
+	if errors.Is(context.Cause(waiting), flight.ErrClosed) && err != nil && r.requests == 0 {
+		return nil, flight.ErrClosed
 	}
 	if err == nil && snap.forgotten {
 		err = &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
@@ -115,11 +121,15 @@ func (r *renewal) failed(err error, last *failure) EventKind {
 	return kind
 }
 
-func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
+// obtain waits for its turn until waiting ends, and goes on until ctx does.
+func (r *renewal) obtain(ctx, waiting context.Context) (*snapshot, EventKind, error) {
 	if r.Refresher == nil {
 		return nil, "", errors.New("authtrip: Source.Refresher is nil")
 	}
-	release, err := r.lease(ctx)
+	if snap, kind := r.glance(waiting); snap != nil {
+		return snap, kind, nil
+	}
+	release, err := r.lease(waiting)
 	if err != nil {
 		return nil, "", err
 	}
@@ -149,40 +159,6 @@ func (r *renewal) obtain(ctx context.Context) (*snapshot, EventKind, error) {
 		return nil, "", err
 	}
 	return r.save(ctx, r.rec.with(tok, time.Now()))
-}
-
-// read loads the record. Where there is none it starts from Initial; where the
-// Store does not answer, from what is in memory if that can do no harm.
-func (r *renewal) read(ctx context.Context) error {
-	rec, version, err := r.load(ctx)
-	if err == nil {
-		r.rec, r.version = rec, version
-		if b := r.base; b != nil && b.login != "" && b.login == rec.Login && rec.Generation < b.generation {
-			// The Store has lost its last writes, and what it has is spent.
-			r.rec = b.record()
-			r.rec.Variants = rec.Variants
-		}
-		return nil
-	}
-	missing := errors.Is(err, ErrNotFound)
-	if r.base != nil && !missing {
-		r.rec, r.version = r.base.record(), r.base.version
-	} else if r.Initial != nil {
-		r.rec = (*record)(nil).with(r.Initial, time.Now())
-		r.rec.exchange("", r.Variant)
-	}
-	switch {
-	case missing && r.base != nil && r.base.forgotten:
-		return &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
-	case missing && r.dead != nil:
-		return r.dead.err
-	case missing && r.base != nil && r.base.version != "" && r.base.token.RefreshToken != "":
-		r.base.refused.Store(true)
-		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
-	case !missing && r.mustKnow() && (r.rec == nil || !r.AllowRefreshWithoutStore):
-		return err // whether it was spent meanwhile, only the Store knows
-	}
-	return nil
 }
 
 // mustKnow reports whether a refresh may spend what somebody else has spent.

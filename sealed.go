@@ -35,7 +35,8 @@ var ErrSealed = errors.New("authtrip: value does not open")
 //
 // To replace a key, put the new one behind the old one everywhere, then in front
 // of it, and drop the old one when each record has been saved again, which each
-// refresh does. A record that is not is then an [ErrSealed].
+// refresh does. A record that is not is then an [ErrSealed], until [Source.SetToken]
+// replaces it or [Source.Forget] removes it.
 type Sealed struct {
 	// Store is where the values are kept; required.
 	Store Store
@@ -64,7 +65,7 @@ func (s *Sealed) Load(ctx context.Context, key string) ([]byte, string, error) {
 	}
 	value, err := k.open(key, b)
 	if err != nil {
-		return nil, "", err
+		return nil, version, err // the version, so that it can be replaced
 	}
 	return value, version, nil
 }

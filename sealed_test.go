@@ -175,8 +175,8 @@ func TestSealedKeepsWhatDoesNotOpen(t *testing.T) {
 	wrong := &authtrip.Sealed{Store: inner, Keys: [][]byte{secret(2)}}
 	version := mustSeal(t, right, "key", "value", "")
 	value, at, err := wrong.Load(t.Context(), "key")
-	if !errors.Is(err, authtrip.ErrSealed) || errors.Is(err, authtrip.ErrNotFound) || value != nil || at != "" {
-		t.Errorf("Load = %q, %q, %v, want nothing and ErrSealed", value, at, err)
+	if !errors.Is(err, authtrip.ErrSealed) || errors.Is(err, authtrip.ErrNotFound) || value != nil || at != version {
+		t.Errorf("Load = %q, %q, %v, want no value, the version and ErrSealed", value, at, err)
 	}
 	if _, err := wrong.Save(t.Context(), "key", []byte("new"), ""); !errors.Is(err, authtrip.ErrConflict) {
 		t.Errorf("Save: %v, want ErrConflict", err)

@@ -1,6 +1,7 @@
 package authtrip_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -160,6 +161,117 @@ func TestLosersInvalidGrantKeepsTheWinnersToken(t *testing.T) {
 	})
 }
 
+func TestForgetReturnsATokenThatHasEndedWithoutRefreshingIt(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		all := replicas(r, 2, store)
+		if _, err := all[0].Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		again := &authtrip.Source{Refresher: r.src.Refresher, Store: store}
+		removed, err := again.Forget(t.Context())
+		if err != nil || removed == nil || removed.RefreshToken != r.src.Initial.RefreshToken {
+			t.Errorf("Forget() = not the stored token, %v", err)
+		}
+		removed, err = again.Forget(t.Context())
+		if removed != nil || err != nil {
+			t.Errorf("Forget() again = a token, or %v; want nil, nil", err)
+		}
+		r.wantTokenRequests(t, 0)
+	})
+}
+
+// A lease says that somebody is busy with the refresh token, and nothing of the
+// access token.
+func TestGoodTokenInTheStoreIsUsedWhileAnotherProcessHasTheLease(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		all := replicas(r, 2, store)
+		if _, err := all[0].Token(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Lease(t.Context(), "default", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := all[1].Token(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("a new process got the stored token after %v, want at once", d)
+		}
+		r.wantTokenRequests(t, 0)
+	})
+}
+
+func TestCloseDoesNotWaitForAnotherProcess(t *testing.T) {
+	for name, store := range map[string]authtrip.Store{
+		"with leases":    new(authtrip.MemoryStore),
+		"without leases": leaseless{new(authtrip.MemoryStore)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+				all := replicas(r, 2, store)
+				expire(r)
+				r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Delay: 8 * time.Second})
+				for _, src := range all {
+					go func() { _, _ = src.Token() }()
+					synctest.Wait()
+				}
+				got := make(chan error, 1)
+				go func() {
+					_, err := all[1].Token()
+					got <- err
+				}()
+				synctest.Wait()
+				start := time.Now()
+				_ = all[1].Close()
+				if d := time.Since(start); d > 0 {
+					t.Errorf("Close() took %v, want no time: it had sent nothing", d)
+				}
+				wantIs(t, <-got, authtrip.ErrClosed)
+				_ = all[0].Close()
+				if d := time.Since(start); d == 0 || d > 8*time.Second {
+					t.Errorf("Close() of the one that refreshes took %v, want the refresh", d)
+				}
+				r.wantTokenRequests(t, 1)
+			})
+		})
+	}
+}
+
+func TestLoginReplacesARecordThatCannotBeRead(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		key := func(b byte) [][]byte { return [][]byte{bytes.Repeat([]byte{b}, 32)} }
+		under := new(authtrip.MemoryStore)
+		lost := &authtrip.Sealed{Store: under, Keys: key(1)}
+		if err := replicas(r, 1, lost)[0].SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		damaged := new(authtrip.MemoryStore)
+		if _, err := damaged.Save(t.Context(), "default", []byte("{"), ""); err != nil {
+			t.Fatal(err)
+		}
+		for name, store := range map[string]authtrip.Store{
+			"damaged":            damaged,
+			"sealed with no key": &authtrip.Sealed{Store: under, Keys: key(2)},
+		} {
+			src := &authtrip.Source{Refresher: r.src.Refresher, Store: store}
+			if _, err := src.Token(); err == nil {
+				t.Errorf("%s: Token() has no error", name)
+			}
+			if err := src.SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+				t.Errorf("%s: SetToken() = %v", name, err)
+			}
+			if _, err := src.Token(); err != nil {
+				t.Errorf("%s: Token() after it: %v", name, err)
+			}
+		}
+		r.wantTokenRequests(t, 0)
+	})
+}
+
 func TestForgottenTokenIsGoneEverywhere(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		all := replicas(r, 2, new(authtrip.MemoryStore))
@@ -168,10 +280,14 @@ func TestForgottenTokenIsGoneEverywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := all[0].Forget(t.Context()); err != nil {
+		removed, err := all[0].Forget(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		_, err := all[0].Token()
+		if removed == nil || removed.RefreshToken != r.src.Initial.RefreshToken {
+			t.Error("Forget() did not return the token that it removed, for the server to revoke")
+		}
+		_, err = all[0].Token()
 		wantIs(t, err, authtrip.ErrReauthRequired)
 		expire(r)
 		_, err = all[1].Token()
@@ -541,7 +657,7 @@ func TestWatchHearsOfALogoutAndALoginElsewhere(t *testing.T) {
 		if tok, err := all[0].Token(); err != nil || tok.AccessToken != bob.AccessToken {
 			t.Errorf("after a login elsewhere the old token is served (%v)", err)
 		}
-		if err := all[1].Forget(t.Context()); err != nil {
+		if _, err := all[1].Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -40,8 +40,8 @@ const (
 
 // calls of the Store, by what an attempt comes to. The test counts them.
 const (
-	callsRefresh = 5 // Lease, Load, Save of the mark, Save of the token, release
-	callsAdopt   = 3 // Lease, Load, release
+	callsRefresh = 6 // Load, Lease, Load, Save of the mark, Save of the token, release
+	callsAdopt   = 1 // Load
 
 	callsApplication      = 2 // Load, Save
 	callsApplicationAdopt = 1 // Load

@@ -45,8 +45,9 @@ func (e *PanicError) Unwrap() error {
 type Group[T any] struct {
 	calls singleflight.Group
 
-	mu      sync.Mutex // guards closed, and running.Add against running.Wait
+	mu      sync.Mutex // guards closed and closing, and running.Add against running.Wait
 	closed  bool
+	closing chan struct{} // closed by Close; nil until somebody looks
 	running sync.WaitGroup
 }
 
@@ -89,10 +90,40 @@ func (g *Group[T]) Start(ctx context.Context, key string, timeout time.Duration,
 	})
 }
 
+// UntilClosed returns a context that ends with ctx, or with [ErrClosed] as its
+// cause when Close is called: for the part of a call that can be broken off.
+func (g *Group[T]) UntilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	g.mu.Lock()
+	if g.closing == nil {
+		g.closing = make(chan struct{})
+		if g.closed {
+			close(g.closing)
+		}
+	}
+	closing := g.closing
+	g.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-closing:
+			cancel(ErrClosed)
+		case <-done:
+		}
+	}()
+	return ctx, sync.OnceFunc(func() {
+		close(done)
+		cancel(context.Canceled)
+	})
+}
+
 // Close makes later calls fail with [ErrClosed] and blocks until the calls in
 // flight are done.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
+	if !g.closed && g.closing != nil {
+		close(g.closing)
+	}
 	g.closed = true
 	g.mu.Unlock()
 	g.running.Wait()

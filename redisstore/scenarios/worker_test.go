@@ -114,9 +114,9 @@ type killer struct {
 	refresher authtrip.Refresher
 }
 
-// steps is how many there are in a refresh: before and after the lease, the read,
-// the mark, the request, the save and the release.
-const steps = 12
+// steps is how many there are in a refresh: before and after the look, the
+// lease, the read, the mark, the request, the save and the release.
+const steps = 14
 
 func (k *killer) here() {
 	k.step++
