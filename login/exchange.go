@@ -157,6 +157,9 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // as section 3.1.3.7 allows, rather than that a new token is lost.
 func (c *Client) RefreshToken() authtrip.Refresher {
 	return authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+		if old == nil || old.RefreshToken == "" { // whatever the provider says
+			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: there is no refresh token", authtrip.ErrReauthRequired)}
+		}
 		m, g, err := c.lazyGrant(ctx, "refresh_token")
 		if err != nil {
 			return nil, err

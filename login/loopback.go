@@ -31,7 +31,8 @@ type Loopback struct {
 	Addr string
 	// Path is that of the redirect URL. If "", it is /callback.
 	Path string
-	// Open shows a URL to the user. If nil, it opens the system's browser.
+	// Open shows a URL to the user. If nil, it opens a browser: the program that
+	// $BROWSER names, or the system's.
 	Open func(ctx context.Context, url string) error
 	// Output gets the line with the URL for a user whose browser does not open.
 	// If nil, it is os.Stderr.
@@ -116,14 +117,16 @@ func (l *Loopback) show(ctx context.Context, at string) {
 	_, _ = fmt.Fprintf(out, "Log in with the browser. If it does not open, go to:\n%s\n", at)
 }
 
-// openBrowser starts the system's browser and does not wait for it.
+// openBrowser starts the browser that the user has chosen, or the system's, and
+// does not wait for it.
 func openBrowser(_ context.Context, at string) error {
-	var name string
+	name := os.Getenv("BROWSER")
 	var args []string
-	switch runtime.GOOS {
-	case "darwin":
+	switch {
+	case name != "":
+	case runtime.GOOS == "darwin":
 		name = "open"
-	case "windows":
+	case runtime.GOOS == "windows":
 		name, args = "rundll32", []string{"url.dll,FileProtocolHandler"}
 	default:
 		if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {

@@ -263,3 +263,16 @@ func TestRule51MetadataIsUsed(t *testing.T) {
 		t.Error("an endpoint with a client_id of its own was taken")
 	}
 }
+
+// TestSourceWithoutALoginSaysSo also while the provider cannot be reached: there is
+// nothing that it could be asked.
+func TestSourceWithoutALoginSaysSo(t *testing.T) {
+	t.Parallel()
+	c := &login.Client{Provider: &login.Provider{Issuer: "http://127.0.0.1:1"}, ID: "cli"}
+	src := c.Source(nil)
+	src.Store = new(authtrip.MemoryStore)
+	t.Cleanup(func() { _ = src.Close() })
+	if _, err := src.Token(); !errors.Is(err, authtrip.ErrReauthRequired) {
+		t.Errorf("Token() = %v, want %v", err, authtrip.ErrReauthRequired)
+	}
+}
