@@ -1,8 +1,10 @@
 // Azure shows azcore, on which the clients of the Azure SDK stand: with the
-// Transport as its transporter, a client needs no credential of its own.
+// Transport as its transporter, a client needs no credential of its own, and its
+// BearerTokenPolicy does nothing if it is nil.
 //
-// azcore tries again what a busy server did not answer, and every error. It leaves
-// a 401 alone, and so the two do not meet, but for a login that has ended.
+// azcore tries again what a busy server did not answer, each time with the token of
+// that time, and every error. It leaves a 401 alone, and so the two do not meet, but
+// for a login that has ended.
 package main
 
 import (
@@ -40,7 +42,9 @@ func run(ctx context.Context, w io.Writer) error {
 }
 
 func newClient(t *authtrip.Transport) (*azcore.Client, error) {
-	return azcore.NewClient("example", "v0.1.0", runtime.PipelineOptions{}, &policy.ClientOptions{
+	return azcore.NewClient("example", "v0.1.0", runtime.PipelineOptions{
+		PerRetry: []policy.Policy{runtime.NewBearerTokenPolicy(nil, nil, nil)}, // as the SDK's clients have it
+	}, &policy.ClientOptions{
 		Transport: transporter{&http.Client{Transport: t}},
 	})
 }

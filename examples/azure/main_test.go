@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -37,6 +39,48 @@ func TestLargeBodyIsSentAgain(t *testing.T) {
 	s.RevokeToken()
 	if _, err := put(t.Context(), client, s.URL, strings.Repeat("x", 4<<20)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBusyServer: the Transport makes up for a refused token, and azcore for the
+// answer to that, each without undoing what the other one does.
+func TestBusyServer(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var agents, lengths, tokens []string
+	srv := &authtriptest.Server{OnRequest: func(r *http.Request) {
+		if r.URL.Path == authtriptest.APIPath {
+			mu.Lock()
+			defer mu.Unlock()
+			agents = append(agents, r.UserAgent())
+			lengths = append(lengths, r.Header.Get("Content-Length"))
+			tokens = append(tokens, r.Header.Get("Authorization"))
+		}
+	}}
+	srv.Fail(authtriptest.APIPath,
+		authtriptest.Fault{Challenge: authtriptest.InvalidToken},
+		authtriptest.Fault{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After-Ms": {"1"}}})
+	site := authtriptest.Start(t, srv)
+	src := &authtrip.Source{Refresher: authtrip.RefreshToken(srv.Config(site.URL)), Initial: srv.Issue("ada")}
+	t.Cleanup(func() { _ = src.Close() })
+	client, err := newClient(&authtrip.Transport{Source: src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := put(t.Context(), client, site.URL+authtriptest.APIPath, "x"); err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tokens) != 3 || tokens[0] == tokens[1] || tokens[1] != tokens[2] {
+		t.Errorf("%d requests, want three, of which the first one has another token", len(tokens))
+	}
+	agents, lengths = slices.Compact(agents), slices.Compact(lengths)
+	if len(agents) != 1 || !strings.Contains(agents[0], "example/v0.1.0") || len(lengths) != 1 {
+		t.Errorf("the requests are from %q and have %q bytes, want the same of all", agents, lengths)
+	}
+	if n := srv.Counts().Token; n != 1 {
+		t.Errorf("%d token requests, want 1", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -45,4 +46,10 @@ func api() http.Handler {
 			return connect.NewResponse(wrapperspb.String(strings.Join(words, ", "))), stream.Err()
 		}))
 	return mux
+}
+
+// refuse is how connectrpc.com/authn refuses a token.
+func refuse(w http.ResponseWriter, r *http.Request) {
+	err := connect.NewError(connect.CodeUnauthenticated, errors.New("token refused"))
+	_ = connect.NewErrorWriter().Write(w, r, err) // or the caller has gone
 }

@@ -1,13 +1,9 @@
 // Connect shows connectrpc.com/connect, whose clients take an http.Client.
 //
-// A call that is refused is sent again if it has one message, which can be had
-// again. The messages of a stream cannot: if that is refused, there is an error
-// with the code Unauthenticated, and the stream that is opened next has another
-// token.
-//
-// This holds where the server judges tokens before it looks at the call, as with
-// connectrpc.com/authn, and answers 401. For one that does so with the gRPC
-// protocol, where every answer is a 200, see the program grpc.
+// A unary call of the Connect protocol that is refused is a 401, which is the
+// Transport's business: its message can be had again. A stream that is refused is a
+// 200 with the code Unauthenticated in it, and so is every call of the gRPC protocol.
+// Only the caller sees that, so that the program has to tell the Source.
 package main
 
 import (
@@ -29,7 +25,7 @@ type text = wrapperspb.StringValue
 func main() { scene.Main(run) }
 
 func run(ctx context.Context, w io.Writer) error {
-	s := scene.Start(scene.API{Handler: api(), TLS: true})
+	s := scene.Start(scene.API{Handler: api(), Refuse: refuse, TLS: true})
 	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
 	defer s.End(src)
 
@@ -56,10 +52,11 @@ func run(ctx context.Context, w io.Writer) error {
 	fmt.Fprintln(w, "stream")
 	join := connect.NewClient[text, text](client, s.URL+joinPath)
 	return s.Play(ctx, w, func(ctx context.Context) error {
-		answer, err := send(ctx, join, "one", "two", "three")
-		if connect.CodeOf(err) == connect.CodeUnauthenticated {
+		var answer string
+		err := again(ctx, src, func() (err error) {
 			answer, err = send(ctx, join, "one", "two", "three")
-		}
+			return err
+		})
 		fmt.Fprintln(w, answer)
 		return err
 	})

@@ -3,8 +3,8 @@
 // can be spent once.
 //
 // GitHub refuses a token with a 401 that has no challenge, which counts as
-// invalid_token. A body that go-github has made can be sent again; that of
-// UploadReleaseAsset is a file and cannot, beyond Transport.MaxReplayBody.
+// invalid_token. The bodies that go-github makes can be sent again, and so can the
+// file of UploadReleaseAsset, however large it is.
 package main
 
 import (
@@ -26,13 +26,7 @@ func run(ctx context.Context, w io.Writer) error {
 	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
 	defer s.End(src)
 
-	// Archives and release assets are on other hosts, to which GitHub redirects:
-	// those do not get the token.
-	base := s.URL + "/" // https://api.github.com/ if it is not set
-	client, err := github.NewClient(
-		github.WithTransport(&authtrip.Transport{Source: src, Origins: []string{s.URL}}),
-		github.WithURLs(&base, nil),
-	)
+	client, err := newClient(src, s.URL)
 	if err != nil {
 		return err
 	}
@@ -49,4 +43,16 @@ func run(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "#%d %s\n", issue.GetNumber(), issue.GetTitle())
 		return nil
 	})
+}
+
+// newClient returns a client of the API at origin. With that of GitHub there is no
+// WithURLs, and there are two origins: https://api.github.com and, to upload,
+// https://uploads.github.com. Archives and release assets are on other hosts, to
+// which GitHub redirects: those do not get the token.
+func newClient(src *authtrip.Source, origin string) (*github.Client, error) {
+	url := origin + "/"
+	return github.NewClient(
+		github.WithTransport(&authtrip.Transport{Source: src, Origins: []string{origin}}),
+		github.WithURLs(&url, &url),
+	)
 }

@@ -40,7 +40,8 @@ func run(ctx context.Context, w io.Writer) error {
 }
 
 // again is a client that sends a request once more, with another token, if the
-// errors in the answer say that the token was refused.
+// errors in the answer say that the token was refused. That is for servers that look
+// at the token first: others may have done a part of a mutation.
 type again struct {
 	graphql.Client
 	src *authtrip.Source
@@ -56,6 +57,9 @@ func (a again) MakeRequest(ctx context.Context, req *graphql.Request, resp *grap
 		return err
 	}
 	a.src.Invalidate(tok) // unless somebody else was faster
+	if next, e := a.src.TokenContext(ctx); e != nil || next.AccessToken == tok.AccessToken {
+		return err // as the server said it
+	}
 	*resp = graphql.Response{Data: data}
 	return a.Client.MakeRequest(ctx, req, resp)
 }

@@ -1,6 +1,7 @@
 // GRPC shows a Source as the per-RPC credentials of google.golang.org/grpc. It
 // renews the token before it ends; of a refused one gRPC tells only the caller,
-// with the code Unauthenticated, so an interceptor tells the Source.
+// with the code Unauthenticated, so an interceptor tells the Source. A stream that is
+// refused is for the program to open again, as in the program connect.
 package main
 
 import (

@@ -1,10 +1,13 @@
 // MCP shows the client of github.com/modelcontextprotocol/go-sdk, which talks to a
-// server of the Model Context Protocol over HTTP. The session is kept while the
-// tokens of its requests change.
+// server of the Model Context Protocol over HTTP. To the SDK a refused token is the
+// end of a session; with the Transport it lives on.
 //
-// The SDK's own OAuthHandler finds the authorization server and has the user log
-// in. What comes of that is a token for a Source, which takes over from there and
-// can keep it in a Store, so that the next start needs no login.
+// So does the stream on which the server tells of changes. It has the token with
+// which it was opened, and if it is opened again, the token of that time.
+//
+// The SDK's OAuthHandler stays unset, as its header would stay on the requests. It
+// finds the authorization server and has the user log in; what a Source wants of
+// that, the configuration and the token, its NewTokenSource gets.
 package main
 
 import (
@@ -26,32 +29,39 @@ func run(ctx context.Context, w io.Writer) error {
 	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
 	defer s.End(src)
 
-	client := mcp.NewClient(&mcp.Implementation{Name: "example", Version: "v0.1.0"}, nil)
-	session, err := client.Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: s.URL,
-		HTTPClient: &http.Client{
-			Transport: &authtrip.Transport{Source: src, Origins: []string{s.URL}},
-		},
-		DisableStandaloneSSE: true, // this program listens to no notifications
-	}, nil)
+	changed := make(chan struct{}, 1)
+	client := &http.Client{ // no Timeout: it would end the stream
+		Transport: &authtrip.Transport{Source: src, Origins: []string{s.URL}},
+	}
+	session, err := connect(ctx, s.URL, client, changed, "")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = session.Close() }()
 
+	n := 0
 	return s.Play(ctx, w, func(ctx context.Context) error {
-		result, err := session.CallTool(ctx, &mcp.CallToolParams{
-			Name:      "greet",
-			Arguments: map[string]any{"name": "Ada"},
-		})
+		n++
+		answer, err := learn(ctx, session, fmt.Sprint("word", n))
 		if err != nil {
 			return err
 		}
-		for _, c := range result.Content {
-			if text, ok := c.(*mcp.TextContent); ok {
-				fmt.Fprintln(w, text.Text)
-			}
+		fmt.Fprintln(w, answer)
+		select {
+		case <-changed:
+			fmt.Fprintln(w, "there are other tools")
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		return nil
 	})
+}
+
+// connect opens a session, in which changed gets a value when the tools have changed.
+func connect(ctx context.Context, url string, client *http.Client, changed chan<- struct{}, version string) (*mcp.ClientSession, error) {
+	c := mcp.NewClient(&mcp.Implementation{Name: "example", Version: "v0.1.0"}, &mcp.ClientOptions{
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { changed <- struct{}{} },
+	})
+	return c.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url, HTTPClient: client},
+		&mcp.ClientSessionOptions{ProtocolVersion: version}) // "" is the newest
 }
