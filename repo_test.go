@@ -67,6 +67,14 @@ func TestGoBlocksOfTheREADMEAreExamples(t *testing.T) {
 	}
 }
 
+// TestSessionOfTheREADMEIsPlayed: the tests of examples/cli hold the file to what the
+// program prints.
+func TestSessionOfTheREADMEIsPlayed(t *testing.T) {
+	if !strings.Contains(read(t, "README.md"), "```console\n"+read(t, "examples/cli/testdata/session.txt")+"```\n") {
+		t.Error("the terminal session is not that of examples/cli/testdata/session.txt")
+	}
+}
+
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 	walk(t, ".md", func(path, text string) {

@@ -3,7 +3,9 @@ package provider
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	_ "embed" // of style.css
 	"html/template"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -13,6 +15,8 @@ const (
 	loginPath     = "/login"
 	devicePath    = "/device"
 	loggedOutPath = "/logged-out"
+	stylePath     = "/style.css"
+	picturePath   = "/picture/"
 
 	// sessionCookie is a name of its own: a browser shares the cookies of a host
 	// among its ports, where an example's own server may be.
@@ -134,24 +138,64 @@ func (p *Provider) render(w http.ResponseWriter, status int, v page) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_ = p.pages.Execute(w, v) // the browser has gone: nothing to be done
 }
 
+// showStyle serves what the pages look like.
+func showStyle(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	w.Header().Set("Cache-Control", "max-age=3600")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.WriteString(w, style) // or the browser has gone
+}
+
+// showPicture serves a user's picture to whoever has its URL, as providers do.
+func (p *Provider) showPicture(w http.ResponseWriter, r *http.Request) {
+	for _, u := range p.storage.users {
+		if u.Subject != r.PathValue("subject") || u.Picture == "" {
+			continue
+		}
+		h := w.Header()
+		h.Set("Content-Type", "image/svg+xml")
+		h.Set("Cache-Control", "max-age=3600")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'") // an image has no use for scripts
+		h.Set("X-Content-Type-Options", "nosniff")
+		_, _ = io.WriteString(w, u.Picture) // or the browser has gone
+		return
+	}
+	http.NotFound(w, r)
+}
+
+//go:embed style.css
+var style string
+
 func parsePages() *template.Template {
 	return template.Must(template.New("page").Parse(`<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{{.Title}}</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/style.css">
+</head>
+<body>
+<main>
+<p class="who">Example identity provider</p>
 <h1>{{.Title}}</h1>
-{{with .Message}}<p>{{.}}</p>{{end}}
+{{with .Message}}<p class="message" role="alert">{{.}}</p>{{end}}
 {{if .Form}}<form method="post">
-{{if .Device}}<p><label>Code on the device <input name="user_code" value="{{.UserCode}}"></label></p>{{end}}
-<p><label>Login <input name="login" autocomplete="username" autofocus></label></p>
-<p><label>Password <input name="password" type="password" autocomplete="current-password"></label></p>
+{{if .Device}}<p><label>Code on the device <input name="user_code" value="{{.UserCode}}" autocomplete="off"></label></p>{{end}}
+<p><label>Login <input name="login" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus></label></p>
+<p><label>Password <input name="password" type="password" autocomplete="current-password" required></label></p>
 <p><button>{{.Title}}</button></p>
 </form>{{end}}
+</main>
+</body>
 </html>
 `))
 }

@@ -60,6 +60,9 @@ type User struct {
 	Password string
 	Name     string
 	Email    string
+	// Picture is an SVG image. If it is not "", the provider serves it, and names
+	// it in the picture claim.
+	Picture string
 }
 
 // Stats are what a Provider has seen since it started.
@@ -89,6 +92,7 @@ type Provider struct {
 	server  *http.Server
 
 	tokens, userInfos, introspections, revocations atomic.Int64
+	tokenDelay                                     atomic.Int64 // a time.Duration
 }
 
 // Start starts a Provider.
@@ -116,6 +120,9 @@ func (p *Provider) Close() error {
 	}
 	return p.server.Close()
 }
+
+// DelayTokens makes each token request take longer by d from now on.
+func (p *Provider) DelayTokens(d time.Duration) { p.tokenDelay.Store(int64(d)) }
 
 // Issuer returns the provider's name, which is also its address. Everything else
 // about it can be discovered from there.
@@ -172,7 +179,7 @@ func listen(addr string) (net.Listener, error) {
 }
 
 func newProvider(issuer string, opts Options) (*Provider, error) {
-	store, err := newStorage(opts)
+	store, err := newStorage(issuer, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +214,8 @@ func (p *Provider) routes() http.Handler {
 	mux.HandleFunc("GET "+devicePath, p.showDevice)
 	mux.Handle("POST "+devicePath, forms.Handler(http.HandlerFunc(p.approveDevice)))
 	mux.HandleFunc("GET "+loggedOutPath, p.showLoggedOut)
+	mux.HandleFunc("GET "+stylePath, showStyle)
+	mux.HandleFunc("GET "+picturePath+"{subject}", p.showPicture)
 	return mux
 }
 
@@ -219,8 +228,12 @@ func (p *Provider) count(next http.Handler) http.Handler {
 		p.op.RevocationEndpoint().Relative():    &p.revocations,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c := counters[r.URL.Path]; c != nil {
+		c := counters[r.URL.Path]
+		if c != nil {
 			c.Add(1)
+		}
+		if c == &p.tokens {
+			<-time.After(time.Duration(p.tokenDelay.Load()))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ const (
 
 // storage is what the server knows, in memory and for as long as it runs.
 type storage struct {
+	issuer        string
 	clients       map[string]client
 	users         []User
 	key           signingKey
@@ -45,8 +47,9 @@ var (
 	_ op.DeviceAuthorizationStorage = (*storage)(nil)
 )
 
-func newStorage(opts Options) (*storage, error) {
+func newStorage(issuer string, opts Options) (*storage, error) {
 	s := &storage{
+		issuer:        issuer,
 		clients:       make(map[string]client),
 		users:         opts.Users,
 		tokenLifetime: opts.AccessTokenLifetime,
@@ -247,6 +250,9 @@ func (s *storage) describe(info *oidc.UserInfo, subject string, scopes []string)
 			switch scope {
 			case oidc.ScopeProfile:
 				info.Name, info.PreferredUsername = u.Name, u.Login
+				if u.Picture != "" {
+					info.Picture = s.issuer + picturePath + url.PathEscape(u.Subject)
+				}
 			case oidc.ScopeEmail:
 				info.Email, info.EmailVerified = u.Email, u.Email != ""
 			}
