@@ -7,7 +7,7 @@ $(error no go.mod is found here)
 endif
 EACH = @set -e; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && GOWORK=off $(1)); done
 
-TOOLS := npm redis-server
+TOOLS := chromium npm redis-server
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
