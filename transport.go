@@ -104,6 +104,8 @@ type Transport struct {
 	// MaxReplayBody is how large a request body without GetBody may be, in bytes,
 	// to be kept in memory for a second try; its length must be known. If 0, it
 	// is 64 KiB; negative means that no body is kept. A larger body is sent once.
+	// A GetBody that is set has to return a new reader, as net/http says: Base may
+	// still be reading the first one.
 	MaxReplayBody int64
 	// OnChallenge, if set, is asked for a token of more power when a server wants
 	// one (insufficient_scope, insufficient_user_authentication, claims). The
