@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if is, err := inShift(); is {
+	if is, err := child(); is {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestGoals(t *testing.T) {
 		t.Parallel()
 		w := newWorld()
 		defer w.close()
-		got, err := stampede(w, []Peer{p}, 200)
+		got, err := stampede(w, apart(t), []Peer{p}, 200)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestGoals(t *testing.T) {
 		t.Parallel()
 		w := newWorld()
 		defer w.close()
-		got, err := storm(w, p, 200)
+		got, err := storm(w, apart(t), p, 200)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestGoals(t *testing.T) {
 		t.Parallel()
 		w := newWorld()
 		defer w.close()
-		got, err := late(w, p, 100)
+		got, err := late(w, apart(t), p, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,6 +173,17 @@ func TestGoals(t *testing.T) {
 			t.Errorf("user info requests = %d, %v, want 1", requests, err)
 		}
 	})
+}
+
+// apart starts a token endpoint.
+func apart(t *testing.T) *tokens {
+	t.Helper()
+	at, err := startTokens()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = at.process.end() })
+	return at
 }
 
 func wantAllServed(t *testing.T, b burst, n, requests int) {

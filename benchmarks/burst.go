@@ -65,10 +65,23 @@ func (g *gathered) rush() burst {
 	return b
 }
 
+// counted does f while tokens take that long, and counts the requests for them.
+func counted(at *tokens, delay time.Duration, f func() burst) (burst, error) {
+	before, err := at.set(order{Lifetime: 3600, Delay: delay})
+	if err != nil {
+		return burst{}, err
+	}
+	b := f()
+	after, err := at.set(order{Lifetime: 3600})
+	b.requests = after - before
+	return b, err
+}
+
 // stampede is n requests at the moment when the token has expired, for each peer.
-func stampede(w *world, all []Peer, n int) ([]burst, error) {
-	w.lifetime.Store(1)
-	w.delay.Store(0)
+func stampede(w *world, at *tokens, all []Peer, n int) ([]burst, error) {
+	if _, err := at.set(order{Lifetime: 1}); err != nil {
+		return nil, err
+	}
 	crowds := make([]*gathered, len(all))
 	alone := make([]*gathered, len(all))
 	for i, p := range all {
@@ -76,7 +89,7 @@ func stampede(w *world, all []Peer, n int) ([]burst, error) {
 			callers []*gathered
 			n       int
 		}{{alone, 1}, {crowds, n}} {
-			rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+			rt, err := p.Wrap(User{Base: w, Endpoint: at.endpoint})
 			if err != nil {
 				return nil, err
 			}
@@ -89,25 +102,28 @@ func stampede(w *world, all []Peer, n int) ([]burst, error) {
 	if err := pause(context.Background(), 1100*time.Millisecond); err != nil {
 		return nil, err
 	}
-	w.lifetime.Store(3600)
-	w.delay.Store(int64(tokenDelay))
 	bursts := make([]burst, len(all))
 	for i := range all {
-		lone := alone[i].rush().last
-		before := w.requests.Load()
-		bursts[i] = crowds[i].rush()
-		bursts[i].requests = int(w.requests.Load() - before)
-		bursts[i].lone = lone
+		lone, err := counted(at, tokenDelay, alone[i].rush)
+		if err != nil {
+			return nil, err
+		}
+		bursts[i], err = counted(at, tokenDelay, crowds[i].rush)
+		if err != nil {
+			return nil, err
+		}
+		bursts[i].lone = lone.last
 	}
 	return bursts, nil
 }
 
 // storm is n requests in flight when their token is revoked, all of them refused.
-func storm(w *world, p Peer, n int) (burst, error) {
-	w.lifetime.Store(3600)
-	w.delay.Store(int64(tokenDelay))
+func storm(w *world, at *tokens, p Peer, n int) (burst, error) {
+	if _, err := at.set(order{Lifetime: 3600}); err != nil {
+		return burst{}, err
+	}
 	one := func(n int) (burst, error) {
-		rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+		rt, err := p.Wrap(User{Base: w, Endpoint: at.endpoint})
 		if err != nil {
 			return burst{}, err
 		}
@@ -117,11 +133,11 @@ func storm(w *world, p Peer, n int) (burst, error) {
 		all := gather(rt, n)
 		start := holdUntil(w, n, w.revoke)
 		defer w.hold.Store(nil)
-		before := w.requests.Load()
-		b := all.rush()
-		b.last = time.Since(start())
-		b.requests = int(w.requests.Load() - before)
-		return b, nil
+		return counted(at, tokenDelay, func() burst {
+			b := all.rush()
+			b.last = time.Since(start())
+			return b
+		})
 	}
 	lone, err := one(1)
 	if err != nil {
@@ -157,14 +173,15 @@ func holdUntil(w *world, n int, then func()) (start func() time.Time) {
 // late is n requests that are refused after their token has been replaced because
 // of another one. It counts the token requests after that, and returns an error if
 // the peer never replaces a token that is refused.
-func late(w *world, p Peer, n int) (burst, error) {
-	w.lifetime.Store(3600)
-	w.delay.Store(0)
-	rt, err := p.Wrap(User{Base: w, Endpoint: w.endpoint()})
+func late(w *world, at *tokens, p Peer, n int) (burst, error) {
+	if _, err := at.set(order{Lifetime: 3600}); err != nil {
+		return burst{}, err
+	}
+	rt, err := p.Wrap(User{Base: w, Endpoint: at.endpoint})
 	if err != nil {
 		return burst{}, err
 	}
-	if err := mustCall(p, rt, stubURL); err != nil {
+	if err = mustCall(p, rt, stubURL); err != nil {
 		return burst{}, err
 	}
 	all := gather(rt, n)
@@ -187,17 +204,19 @@ func late(w *world, p Peer, n int) (burst, error) {
 	w.revoke()
 	replaced := false
 	for range 2 { // some only notice at the request after the refused one
-		status, err := call(context.Background(), rt, stubURL)
-		replaced = replaced || err == nil && status == http.StatusOK
+		status, failed := call(context.Background(), rt, stubURL)
+		replaced = replaced || failed == nil && status == http.StatusOK
 	}
-	before := w.requests.Load()
-	close(gate)
-	b := <-result
-	// What a late refusal did to the new token shows at the next request.
-	if _, err := call(context.Background(), rt, stubURL); err != nil {
+	b, err := counted(at, 0, func() burst {
+		close(gate)
+		b := <-result
+		// What a late refusal did to the new token shows at the next request.
+		_, _ = call(context.Background(), rt, stubURL)
+		return b
+	})
+	if err != nil {
 		return burst{}, err
 	}
-	b.requests = int(w.requests.Load() - before)
 	if !replaced {
 		return b, errNeverReplaced
 	}
@@ -210,12 +229,17 @@ var errNeverReplaced = errors.New("a refused token is never replaced")
 func bursts(s scale) ([]row, error) {
 	w := newWorld()
 	defer w.close()
+	at, err := startTokens()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = at.process.end() }()
 	all := append([]Peer{channelPeer{}}, libraries()...)
 	n, reps := of(s, 1000, 20), of(s, 15, 1)
 	stampedes := make([][]burst, len(all))
 	storms := make([][]burst, len(all))
 	for range reps {
-		got, err := stampede(w, all, n)
+		got, err := stampede(w, at, all, n)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +248,7 @@ func bursts(s scale) ([]row, error) {
 			if _, isFloor := p.(channelPeer); isFloor {
 				continue
 			}
-			b, err := storm(w, p, n)
+			b, err := storm(w, at, p, n)
 			if err != nil {
 				return nil, err
 			}
@@ -237,7 +261,7 @@ func bursts(s scale) ([]row, error) {
 	m := n / 10
 	lates := newRow("Late 401s: " + number(float64(m)) + " requests are refused after the token was replaced: further token requests; outcome")
 	for _, p := range all[1:] {
-		b, err := late(w, p, m)
+		b, err := late(w, at, p, m)
 		switch {
 		case errors.Is(err, errNeverReplaced):
 			lates.set(p.Name(), err.Error())

@@ -37,7 +37,7 @@ func scenarios() []scenario {
 
 func main() {
 	log.SetFlags(log.Ltime)
-	if is, err := inShift(); is {
+	if is, err := child(); is {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"time"
 
@@ -35,33 +31,22 @@ type calls struct {
 	Failures map[string]int
 }
 
-const shiftEnv = "AUTHTRIP_BENCHMARK_SHIFT"
-
-// inShift reports whether this process is one of several, which has then done its
-// work.
-func inShift() (bool, error) {
-	if os.Getenv(shiftEnv) == "" {
-		return false, nil
-	}
+// work is the process: its shift comes first on in, and it begins when that ends.
+func work(in io.Reader, out io.Writer) error {
 	var s shift
-	if err := json.NewDecoder(os.Stdin).Decode(&s); err != nil {
-		return true, err
+	if err := json.NewDecoder(in).Decode(&s); err != nil {
+		return err
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin) // until all are there
+	_, _ = io.Copy(io.Discard, in) // until all are there
 	c, err := s.work()
-	return true, errors.Join(err, json.NewEncoder(os.Stdout).Encode(c))
+	return errors.Join(err, json.NewEncoder(out).Encode(c))
 }
 
 func (s shift) work() (calls, error) {
-	roots := x509.NewCertPool()
-	for _, der := range s.Certificates {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return calls{}, err
-		}
-		roots.AddCert(cert)
+	base, err := trusting(s.Certificates...)
+	if err != nil {
+		return calls{}, err
 	}
-	base := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 100}
 	p := libraries()[index(libraries(), s.Peer)]
 	rt, err := p.Wrap(User{
 		Base:     base,
@@ -93,65 +78,33 @@ func together(p Peer, n int, d time.Duration) (total calls, login *rotating, err
 		return calls{}, nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	job, err := json.Marshal(shift{
+	job := shift{
 		Peer: p.Name(), TokenURL: w.auth.URL + "/token", API: w.apis["HTTP/1.1"].URL + "/books",
 		Certificates: [][]byte{w.auth.Certificate().Raw, w.apis["HTTP/1.1"].Certificate().Raw},
 		RefreshToken: login.current, Dir: dir, For: d,
-	})
-	if err != nil {
-		return calls{}, nil, err
 	}
 	processes := make([]*process, n)
 	for i := range processes {
-		if processes[i], err = startProcess(job); err != nil {
-			break
+		if processes[i], err = startProcess("shift"); err != nil {
+			return calls{}, nil, err
+		}
+		if err = json.NewEncoder(processes[i].in).Encode(job); err != nil {
+			return calls{}, nil, err
 		}
 	}
 	for _, pr := range processes {
-		if pr != nil {
-			err = errors.Join(err, pr.in.Close())
-		}
+		err = errors.Join(err, pr.in.Close())
 	}
 	total.Failures = make(map[string]int)
 	for _, pr := range processes {
-		if pr == nil {
-			continue
-		}
 		var c calls
-		if e := errors.Join(pr.cmd.Wait(), json.Unmarshal(pr.out.Bytes(), &c)); e != nil {
-			err = errors.Join(err, e)
-		}
+		err = errors.Join(err, json.NewDecoder(pr.out).Decode(&c), pr.cmd.Wait())
 		total.Requests += c.Requests
 		for what, k := range c.Failures {
 			total.Failures[what] += k
 		}
 	}
 	return total, login, err
-}
-
-// A process is this program again. It works once its input ends.
-type process struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out bytes.Buffer
-}
-
-func startProcess(job []byte) (*process, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: exec.Command(program)} //nolint:noctx // it ends by itself
-	p.cmd.Env = append(os.Environ(), shiftEnv+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, os.Stderr
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err = p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	_, err = p.in.Write(job)
-	return p, err
 }
 
 // processes measures several processes that speak for one user, at a server where

@@ -22,7 +22,7 @@ const tokenSize = 900
 
 // A world is an authorization server and an API on loopback addresses. It does as
 // little as it can, so that what is measured is the client. The API accepts the
-// tokens that were issued, have not expired and were not revoked.
+// tokens that have not expired and were not revoked.
 type world struct {
 	auth   *httptest.Server // HTTP/1.1 over TLS
 	client *http.Client     // for it
@@ -33,7 +33,7 @@ type world struct {
 	requests atomic.Int64                        // to the token endpoint
 	infos    atomic.Int64                        // requests for user info
 	issued   atomic.Int64                        // tokens
-	valid    atomic.Pointer[sync.Map]            // token to the time.Time of its end
+	revoked  atomic.Int64                        // when; what was issued before is not accepted
 	clients  map[string]*http.Client             // of the API, by protocol
 	apis     map[string]*httptest.Server         // by protocol
 	released chan struct{}                       // closed when requests that hang may go
@@ -45,7 +45,6 @@ type world struct {
 func newWorld() *world {
 	w := &world{clients: make(map[string]*http.Client), apis: make(map[string]*httptest.Server), released: make(chan struct{})}
 	w.lifetime.Store(3600)
-	w.revoke()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/token", w.serveToken)
 	mux.HandleFunc("/userinfo", w.serveUserInfo)
@@ -86,13 +85,13 @@ func (w *world) endpoint() *Endpoint {
 	return &Endpoint{URL: w.auth.URL + "/token", Client: w.client}
 }
 
-// revoke ends all tokens that were issued.
-func (w *world) revoke() { w.valid.Store(new(sync.Map)) }
+// revoke ends all tokens that were issued, by any process of this machine.
+func (w *world) revoke() { w.revoked.Store(time.Now().UnixNano()) }
 
+// issue returns a token that says when it was issued and when it ends.
 func (w *world) issue(life time.Duration) string {
-	tok := tokenFor(strconv.FormatInt(w.issued.Add(1), 10))
-	w.valid.Load().Store("Bearer "+tok, time.Now().Add(life))
-	return tok
+	now := time.Now()
+	return tokenFor(fmt.Sprintf("%d.%d.%d", now.UnixNano(), now.Add(life).UnixNano(), w.issued.Add(1)))
 }
 
 // tokenFor returns a token of tokenSize bytes.
@@ -101,8 +100,13 @@ func tokenFor(name string) string {
 }
 
 func (w *world) accepts(req *http.Request) bool {
-	end, ok := w.valid.Load().Load(req.Header.Get("Authorization"))
-	return ok && time.Now().Before(end.(time.Time))
+	token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	born, rest, _ := strings.Cut(token, ".")
+	end, _, _ := strings.Cut(rest, ".")
+	issued, err := strconv.ParseInt(born, 10, 64)
+	expires, err2 := strconv.ParseInt(end, 10, 64)
+	return ok && err == nil && err2 == nil && len(token) == tokenSize &&
+		issued > w.revoked.Load() && time.Now().UnixNano() < expires
 }
 
 func (w *world) serveToken(rw http.ResponseWriter, req *http.Request) {
