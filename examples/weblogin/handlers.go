@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
+)
+
+// The pages of the application itself; those of the login are in login.Handlers.
+
+// showStart is for whoever is not logged in.
+func (a *app) showStart(w http.ResponseWriter, r *http.Request) {
+	switch _, err := a.sessions.get(r); {
+	case errors.Is(err, errNoSession):
+		a.pages.show(w, http.StatusOK, "start", view{Title: "Welcome"})
+	case err != nil:
+		a.failed(w, r, err)
+	default:
+		http.Redirect(w, r, "/orders", http.StatusSeeOther)
+	}
+}
+
+// showLoggedOut is where the provider sends the browser after a logout.
+func (a *app) showLoggedOut(w http.ResponseWriter, _ *http.Request) {
+	a.pages.show(w, http.StatusOK, "start", view{Title: "Logged out", Notice: "You are logged out, here and at the login service."})
+}
+
+// showEnded offers a new login, after which the user is where they were.
+func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
+	v := view{
+		Title: "You are not logged in",
+		Text:  "You may have logged out in another tab. Log in to see this page.",
+		Login: loginPath(r.URL.Query().Get("return_to")),
+	}
+	if _, err := r.Cookie(a.sessions.cookie("", 0).Name); err == nil {
+		v.Title = "Your session has ended"
+		v.Text = "This happens after a while, or when it is ended somewhere else. Log in again to go on where you were."
+	}
+	a.pages.show(w, http.StatusOK, "ended", v)
+}
+
+// showOrders is the page behind the login. The script asks for the same page and
+// takes the list out of it.
+func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
+	sess, err := a.sessions.get(r)
+	switch {
+	case errors.Is(err, errNoSession):
+		a.toEnded(w, r)
+		return
+	case err != nil:
+		a.failed(w, r, err)
+		return
+	}
+	who, err := a.people.get(r.Context(), sess)
+	var list []order
+	if err == nil {
+		list, err = a.orders.list(r.Context(), sess)
+	}
+	status := http.StatusOK
+	switch {
+	case errors.Is(err, authtrip.ErrReauthRequired):
+		a.ended(w, r, sess)
+		return
+	case err != nil:
+		status = statusOf(err)
+		a.log.Warn("the orders cannot be shown", "err", err)
+	}
+	v := view{
+		Title:  "Orders",
+		Person: &who,
+		Part: &part{
+			User:     keyOf(sess.Issuer + " " + sess.Subject)[:16],
+			Asked:    time.Now(),
+			OpenOnly: r.URL.Query().Get("show") == "open",
+			Failed:   err != nil,
+		},
+	}
+	v.Part.fill(list)
+	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, a.logoutOrigin(r.Context())))
+	a.pages.show(w, status, "orders", v)
+}
+
+// failed says that what keeps the sessions does not answer.
+func (a *app) failed(w http.ResponseWriter, r *http.Request, err error) {
+	a.log.Error("sessions cannot be read", "err", err)
+	a.pages.problem(w, r, http.StatusServiceUnavailable, unavailable)
+}
+
+// loginFailed answers where a login or logout did not work.
+func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
+	a.log.Warn("a login or logout has failed", "err", err)
+	status := login.StatusCode(err)
+	if errors.Is(err, errUnavailable) {
+		status = http.StatusServiceUnavailable
+	}
+	a.pages.problem(w, r, status, loginProblem(status, err))
+}
+
+// loginProblem says what has happened. No answer has anything of err in it: part of
+// that came with the browser.
+func loginProblem(status int, err error) problem {
+	switch {
+	case errors.Is(err, errUnavailable):
+		return unavailable
+	case status == http.StatusForbidden:
+		return refused
+	case status == http.StatusBadRequest:
+		return stale
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable:
+		return unreachable
+	}
+	return broken
+}
+
+// loginPath returns the link to a login that leads back to a page.
+func loginPath(returnTo string) string {
+	if returnTo == "" {
+		return "/login"
+	}
+	return "/login?" + url.Values{"return_to": {returnTo}}.Encode()
+}
+
+// logoutOrigin is where the logout's form leads in the end: a browser holds that
+// against form-action too.
+func (a *app) logoutOrigin(ctx context.Context) string {
+	m, err := a.client.Provider.Metadata(ctx)
+	if err != nil {
+		return "" // and the logout stays here
+	}
+	u, err := url.Parse(m.EndSessionEndpoint)
+	if err != nil || !plainHost.MatchString(u.Host) {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
