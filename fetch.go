@@ -186,7 +186,11 @@ func (u *UserInfoSource) send(ctx context.Context, snap *snapshot) (*http.Respon
 	if snap.err != nil {
 		return nil, snap.err
 	}
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, u.URL, nil)
+	endpoint, err := u.endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
 	if err != nil {
 		return nil, &UserInfoError{Err: bare(err)}
 	}
@@ -200,6 +204,17 @@ func (u *UserInfoSource) send(ctx context.Context, snap *snapshot) (*http.Respon
 		return nil, &UserInfoError{Err: bare(err)}
 	}
 	return resp, nil
+}
+
+func (u *UserInfoSource) endpoint(ctx context.Context) (string, error) {
+	if u.FindURL == nil {
+		return u.URL, nil
+	}
+	found, err := u.FindURL(ctx)
+	if err == nil {
+		_, err = identityURL("the result of UserInfoSource.FindURL", found, u.AllowInsecureHTTP)
+	}
+	return found, err
 }
 
 // read returns the user info in an answer to snap.

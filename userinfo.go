@@ -93,8 +93,11 @@ func (e *UserInfoError) Unwrap() error { return e.Err }
 // not be copied, and its fields must not be modified after first use.
 // [UserInfoSource.Close] ends it.
 type UserInfoSource struct {
-	// URL is the user info endpoint; required.
+	// URL is the user info endpoint; required, unless FindURL is set.
 	URL string
+	// FindURL, if set, is asked for the endpoint in place of URL, each time before a
+	// request is sent: its server's metadata may not have been read yet.
+	FindURL func(context.Context) (string, error)
 	// Source supplies the tokens; required. A [Source] tells when another user
 	// has logged in; of any other, each new access token is asked about anew. With
 	// [Sources] there is one answer for each subject, and should be one
@@ -215,8 +218,8 @@ func (f *userInfoFailure) paces(snap *snapshot) bool { return f.of(snap) && !f.d
 // next fetch is paced. If the user info is of somebody else, or the token is
 // refused for good, the answer from before is gone too.
 //
-// Its errors are *[UserInfoError], *[SubjectError], those of Source, and plain
-// ones that name the field that is configured wrongly.
+// Its errors are *[UserInfoError], *[SubjectError], those of Source and FindURL,
+// and plain ones that name the field that is configured wrongly.
 func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	u.prepare.Do(u.configure)
 	if u.invalid != nil {
@@ -261,7 +264,9 @@ func (u *UserInfoSource) configure() {
 		u.invalid = errors.New("authtrip: UserInfoSource.Source is nil")
 		return
 	}
-	_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
+	if u.FindURL == nil {
+		_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
+	}
 	u.tokens = &Transport{Source: u.Source}
 	// A request that got no answer is sent again: it is a GET.
 	u.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {

@@ -1203,3 +1203,35 @@ func FuzzUserInfo(f *testing.F) {
 		}
 	})
 }
+
+func TestUserInfoEndpointIsLookedUpWhenItIsNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rotating(time.Hour), nil)
+		found, asked := "", 0
+		info := &authtrip.UserInfoSource{Source: r.src, Base: r.net, FindURL: func(context.Context) (string, error) {
+			asked++
+			if found == "" {
+				return "", errStoreDown
+			}
+			return found, nil
+		}}
+		defer info.Close()
+		_, err := info.UserInfo(t.Context())
+		wantIs(t, err, errStoreDown)
+		found = "http://as.example/userinfo"
+		wait(time.Minute)
+		if _, err = info.UserInfo(t.Context()); err == nil || !strings.Contains(err.Error(), "FindURL is plain http") {
+			t.Errorf("plain http: %v, want an error that says so", err)
+		}
+		found = userInfoURL
+		wait(time.Minute)
+		for range 3 {
+			if user, err := info.UserInfo(t.Context()); err != nil || user.Subject != "alice" {
+				t.Errorf("UserInfo() = %v, %v", user, err)
+			}
+		}
+		if asked != 3 {
+			t.Errorf("FindURL was called %d times, want once for each request", asked)
+		}
+	})
+}

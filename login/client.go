@@ -123,28 +123,34 @@ func (c *Client) Source(s *Session) *authtrip.Source {
 }
 
 // UserInfoSource returns what answers who the token of src speaks for, verified
-// against its ID token. Its fields can be set before it is used. The error is that
-// of [Provider.Metadata], or wraps [errors.ErrUnsupported].
-func (c *Client) UserInfoSource(ctx context.Context, src oauth2.TokenSource) (*authtrip.UserInfoSource, error) {
-	m, err := c.metadata(ctx)
-	if err != nil {
-		return nil, err
-	}
-	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, false)
-	if err != nil {
-		return nil, err
-	}
+// against its ID token. Its fields can be set before it is used. Where to ask is
+// looked up in the metadata when it is needed; that error is one of
+// [Provider.Metadata], or wraps [errors.ErrUnsupported].
+func (c *Client) UserInfoSource(src oauth2.TokenSource) *authtrip.UserInfoSource {
 	u := &authtrip.UserInfoSource{
-		URL:               endpoint.String(),
-		Source:            src,
-		Issuer:            c.Provider.Issuer,
-		VerifyJWT:         c.verifyUserInfo,
-		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
+		Source:  src,
+		FindURL: c.userInfoURL,
 	}
+	if c.Provider == nil {
+		return u // and FindURL says so
+	}
+	u.Issuer, u.VerifyJWT, u.AllowInsecureHTTP = c.Provider.Issuer, c.verifyUserInfo, c.Provider.AllowInsecureHTTP
 	if h := c.httpClient(); h != nil {
 		u.Base = h.Transport
 	}
-	return u, nil
+	return u
+}
+
+func (c *Client) userInfoURL(ctx context.Context) (string, error) {
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return "", err
+	}
+	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, false)
+	if err != nil {
+		return "", err
+	}
+	return endpoint.String(), nil
 }
 
 // metadata returns the provider's, after a look at what every request needs.

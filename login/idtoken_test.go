@@ -382,11 +382,7 @@ func userInfo(t *testing.T, o *op, serve http.HandlerFunc) (*authtrip.UserInfo, 
 	}
 	src := c.Source(s)
 	t.Cleanup(func() { _ = src.Close() })
-	u, err := c.UserInfoSource(t.Context(), src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.UserInfo(t.Context())
+	return c.UserInfoSource(src).UserInfo(t.Context())
 }
 
 func TestRule48UserInfoSubject(t *testing.T) {
@@ -452,4 +448,31 @@ func TestNothingPrintsSecrets(t *testing.T) {
 			t.Errorf("a secret is printed: %.40s", text)
 		}
 	}
+}
+
+func TestUserInfoSourceNeedsNoProviderToBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		c := o.client()
+		s, err := o.run(t, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c = o.client() // of a process that starts again
+		src := c.Source(s)
+		info := c.UserInfoSource(src)
+		down := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+		o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"sub": "alice"}) }
+		const metadata = "/.well-known/openid-configuration"
+		o.handle[metadata] = down
+		var failed *login.EndpointError
+		if _, err = info.UserInfo(t.Context()); !errors.As(err, &failed) {
+			t.Errorf("UserInfo() = %v, want an EndpointError", err)
+		}
+		delete(o.handle, metadata)
+		<-time.After(time.Minute)
+		if user, err := info.UserInfo(t.Context()); err != nil || user.Subject != "alice" {
+			t.Errorf("UserInfo() = %v, want alice", err)
+		}
+	})
 }

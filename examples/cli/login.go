@@ -64,13 +64,7 @@ func (p *program) whoami(ctx context.Context, conf config, args []string) error 
 	}
 	src := a.source()
 	defer p.end(src)
-	if _, err = src.TokenContext(ctx); err != nil {
-		return err // whatever the provider would say
-	}
-	info, err := a.client.UserInfoSource(ctx, src)
-	if err != nil {
-		return err
-	}
+	info := a.client.UserInfoSource(src)
 	info.OnEvent = a.onEvent
 	user, err := info.UserInfo(ctx)
 	if err != nil {

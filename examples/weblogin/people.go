@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -25,31 +24,24 @@ type person struct {
 // people knows the users, from what the provider says of them. That is asked for
 // once in a while and kept.
 type people struct {
-	client *login.Client
-	tokens *authtrip.Sources
-	cache  authtrip.Cache
-	users  *authtrip.Users
-	log    *slog.Logger
-
-	source atomic.Pointer[authtrip.UserInfoSource]
+	info  *authtrip.UserInfoSource
+	users *authtrip.Users
+	log   *slog.Logger
 }
 
 func newPeople(client *login.Client, tokens *authtrip.Sources, cache authtrip.Cache, log *slog.Logger) *people {
-	return &people{client: client, tokens: tokens, cache: cache, users: &authtrip.Users{Cache: cache}, log: log}
+	p := &people{info: client.UserInfoSource(tokens), users: &authtrip.Users{Cache: cache}, log: log}
+	p.info.Cache, p.info.Users, p.info.OnEvent = cache, p.users, authtrip.LogEvents(log)
+	return p
 }
 
 // Close waits for a request in flight.
-func (p *people) Close() error {
-	if src := p.source.Load(); src != nil {
-		return src.Close()
-	}
-	return nil
-}
+func (p *people) Close() error { return p.info.Close() }
 
 // get says who has the session. If the provider cannot say, the record of the user
 // can, or the person has no name for once. The error is that of the token.
 func (p *people) get(ctx context.Context, sess *session) (person, error) {
-	info, err := p.ask(authtrip.WithSubject(ctx, sess.key))
+	info, err := p.info.UserInfo(authtrip.WithSubject(ctx, sess.key))
 	if errors.Is(err, authtrip.ErrReauthRequired) {
 		return person{}, err
 	}
@@ -72,22 +64,6 @@ func (p *people) get(ctx context.Context, sess *session) (person, error) {
 		return person{}, err
 	}
 	return newPerson(claims.Name, claims.Login, claims.Picture), nil
-}
-
-// ask asks the provider, or what is kept of its answer. Where the endpoint is has
-// to be asked for before, and the application starts while the provider is down.
-func (p *people) ask(ctx context.Context) (*authtrip.UserInfo, error) {
-	src := p.source.Load()
-	if src == nil {
-		made, err := p.client.UserInfoSource(ctx, p.tokens)
-		if err != nil {
-			return nil, err
-		}
-		made.Cache, made.Users, made.OnEvent = p.cache, p.users, authtrip.LogEvents(p.log)
-		p.source.CompareAndSwap(nil, made)
-		src = p.source.Load()
-	}
-	return src.UserInfo(ctx)
 }
 
 func newPerson(name, login, picture string) person {
