@@ -19,7 +19,7 @@ check: tidy vet test
 # With the race detector, over every module. What a test needs and this machine
 # lacks is left out and named here; with CI=true it is a failure.
 test:
-	$(call EACH,go test -race -shuffle=on -timeout=10m ./...)
+	$(call EACH,$(CURDIR)/.ci/test)
 	@for tool in $(TOOLS); do command -v $$tool >/dev/null || echo "LEFT OUT: the tests that need $$tool, which is not installed"; done
 
 tidy:
