@@ -12,7 +12,7 @@ TOOLS := chromium npm redis-server
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: check test tidy vet lint vuln fuzz bench quickstart work modules fmt
+.PHONY: check test tidy vet lint lint-tool vuln fuzz bench quickstart work modules fmt
 
 check: tidy vet test
 
@@ -30,6 +30,9 @@ vet:
 
 lint:
 	$(call EACH,go run $(GOLANGCI_LINT) run --allow-parallel-runners ./...)
+
+lint-tool:
+	@go run $(GOLANGCI_LINT) version
 
 # Writes the files as lint wants them.
 fmt:
