@@ -21,12 +21,12 @@ type unsaved struct {
 // waited for. It saves most replicas the lease, and a new process the wait while
 // somebody renews a token that is still good.
 func (r *renewal) glance(ctx context.Context) (*snapshot, EventKind) {
-	if _, ok := r.Store.(Leaser); !ok || r.unsaved != nil || !r.mustKnow() {
+	if _, ok := r.Store.(Leaser); !ok || !r.mustKnow() {
 		return nil, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
-	if r.read(ctx) != nil {
+	if r.read(ctx) != nil || r.unsaved != nil {
 		return nil, ""
 	}
 	return r.adopt(ctx)
@@ -36,7 +36,10 @@ func (r *renewal) glance(ctx context.Context) (*snapshot, EventKind) {
 // Store does not answer, from what is in memory if that can do no harm.
 func (r *renewal) read(ctx context.Context) error {
 	r.rec, r.version = nil, ""
-	rec, version, err := r.load(ctx)
+	loading, cancel := r.brief(ctx)
+	defer cancel()
+	rec, version, err := r.load(loading)
+	r.blind = err != nil && !errors.Is(err, ErrNotFound)
 	if err == nil {
 		r.rec, r.version = rec, version
 		if b := r.base; b != nil && b.login != "" && b.login == rec.Login && rec.Generation < b.generation {
@@ -56,22 +59,49 @@ func (r *renewal) read(ctx context.Context) error {
 	switch {
 	case missing && r.base != nil && r.base.forgotten:
 		return &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
-	case missing && r.dead != nil:
+	case missing && r.dead != nil && (r.base == nil || r.base.token.RefreshToken == "" || hashed(r.base.token.RefreshToken) == r.dead.hash):
 		return r.dead.err
 	case missing && r.base != nil && r.base.version != "" && r.base.token.RefreshToken != "":
 		r.base.refused.Store(true)
 		return &RefreshError{Err: fmt.Errorf("%w: the record was deleted from the Store", ErrReauthRequired)}
-	case !missing && r.mustKnow() && (r.rec == nil || !r.AllowRefreshWithoutStore):
+	case !missing && r.mustKnow() && (r.rec == nil || !r.AllowRefreshWithoutStore || version != ""):
 		return err // whether it was spent meanwhile, only the Store knows
 	}
 	return nil
+}
+
+// brief bounds one Store operation where a refresh can do without it, so that a Store
+// that hangs leaves the time for the refresh.
+func (r *renewal) brief(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !r.AllowRefreshWithoutStore {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, min(saveTimeout, r.timeout()/4))
+}
+
+// put saves rec.
+func (r *renewal) put(ctx context.Context, rec *record, version string) (string, error) {
+	version, err := r.store().Save(ctx, r.key(), rec.encode(r.Variant), version)
+	if err == nil {
+		r.wrote = version
+	}
+	return version, err
+}
+
+// unwrite removes what this flight has put into the Store after a Forget.
+func (r *renewal) unwrite(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	_ = r.store().Delete(ctx, r.key(), r.wrote)
 }
 
 // mark saves the record with p in it.
 func (r *renewal) mark(ctx context.Context, p pending) error {
 	marked := *r.rec
 	marked.Pending = &p
-	version, err := r.store().Save(ctx, r.key(), marked.encode(r.Variant), r.version)
+	saving, cancel := r.brief(ctx)
+	defer cancel()
+	version, err := r.put(saving, &marked, r.version)
 	if err != nil {
 		// Not sent without the mark: a crash would go unseen.
 		return fmt.Errorf("authtrip: Store.Save before the refresh: %w", err)
@@ -124,7 +154,7 @@ func (r *renewal) hold(u *unsaved) {
 // been done.
 func (r *renewal) write(ctx context.Context, next *record) (string, error) {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		version, err := r.store().Save(ctx, r.key(), next.encode(r.Variant), r.version)
+		version, err := r.put(ctx, next, r.version)
 		if err == nil {
 			return version, nil
 		}
@@ -163,14 +193,14 @@ func (r *renewal) bury(ctx context.Context) {
 // until ctx ends.
 func (r *renewal) lease(ctx context.Context) (release func(), err error) {
 	leaser, ok := r.Store.(Leaser)
-	if !ok || !r.mustKnow() {
+	if !ok || !r.mustKnow() || r.blind && r.AllowRefreshWithoutStore {
 		return func() {}, nil
 	}
 	give, err := leaser.Lease(ctx, r.key(), r.leaseTTL())
 	if errors.Is(err, errors.ErrUnsupported) {
 		return func() {}, nil // a Store around one that has none
 	}
-	if err != nil && r.AllowRefreshWithoutStore {
+	if err != nil && r.AllowRefreshWithoutStore && ctx.Err() == nil {
 		return func() {}, nil
 	}
 	if err != nil {

@@ -268,6 +268,13 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 	got, err := s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
 		return s.renew(ctx, snap)
 	})
+	if err == nil && got.refused.Load() {
+		// It was refused before its flight had ended.
+		seen := got
+		got, err = s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
+			return s.renew(ctx, seen)
+		})
+	}
 	if errors.Is(err, flight.ErrClosed) {
 		return nil, ErrClosed
 	}

@@ -43,6 +43,8 @@ type renewal struct {
 	rec      *record   // what the Store holds, or what stands in for it; may be nil
 	version  string    // of rec; "" if the Store holds none
 	requests int
+	wrote    string // the version of this flight's last Save
+	blind    bool   // the Store did not answer when it was last read
 }
 
 // deadToken is a refresh token that must not be sent again.
@@ -60,6 +62,7 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 		return cur, nil
 	}
 	r := renewal{Source: s, base: s.cur.Load()}
+	began := r.base
 	last := s.failure(r.base)
 	if !last.due() {
 		return nil, last.err
@@ -69,12 +72,15 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	waiting, cancel := s.flights().UntilClosed(ctx)
 	defer cancel()
 	snap, kind, err := r.obtain(ctx, waiting)
-	// Without leases another process may be at it: its result is waited for.
-	for (errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)) && sleep(waiting, pollInterval) {
+	for notYet(snap, kind, err) && sleep(waiting, pollInterval) {
+		r.base = s.cur.Load()
 		snap, kind, err = r.obtain(ctx, waiting)
 	}
 	if errors.Is(context.Cause(waiting), flight.ErrClosed) && err != nil && r.requests == 0 {
 		return nil, flight.ErrClosed
+	}
+	if gone := s.cur.Load(); gone != nil && gone.forgotten && gone != began && r.wrote != "" {
+		r.unwrite(ctx) // what was saved after Forget had found nothing
 	}
 	if err == nil && snap.forgotten {
 		err = &RefreshError{Err: fmt.Errorf("%w: the token was forgotten", ErrReauthRequired)}
@@ -91,6 +97,18 @@ func (s *Source) renew(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	s.failing.Store(nil)
 	s.emit(event)
 	return snap, nil
+}
+
+// notYet reports whether it is worth another look: without leases another process
+// may be at it, and a login that came meanwhile may have a refresh token alone.
+func notYet(snap *snapshot, kind EventKind, err error) bool {
+	switch {
+	case err != nil:
+		return errors.Is(err, errElsewhere) || errors.Is(err, ErrConflict)
+	case snap.forgotten:
+		return false
+	}
+	return snap.token.AccessToken == "" || kind == EventTokenAdopted && !snap.usable()
 }
 
 // failed records an error and paces what follows it.
@@ -135,13 +153,21 @@ func (r *renewal) obtain(ctx, waiting context.Context) (*snapshot, EventKind, er
 	}
 	defer release()
 	// From here on the time counts that a lease allows for.
-	ctx, cancel := context.WithTimeout(ctx, r.timeout())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout())
 	defer cancel()
+	if r.base != nil && r.base.forgotten {
+		r.hold(nil)
+	}
 	if u := r.unsaved; u != nil {
 		r.version = u.version
+		served := r.base != nil && r.base.token.AccessToken == u.rec.AccessToken
+		refused := served && r.base.refused.Load()
 		snap, kind, saveErr := r.save(ctx, u.rec)
-		if saveErr != nil || snap.usable() {
+		if saveErr != nil || snap.usable() && !served {
 			return snap, kind, saveErr
+		}
+		if refused && snap.token.AccessToken == u.rec.AccessToken {
+			snap.refused.Store(true)
 		}
 		r.base = r.cur.Load()
 	}
@@ -183,7 +209,7 @@ func (r *renewal) adopt(ctx context.Context) (*snapshot, EventKind) {
 	if r.version == "" {
 		// Initial, which is stored before it is used. If that fails it is used
 		// all the same: it is at hand, and a refresh will store its successor.
-		version, err := r.store().Save(ctx, r.key(), r.rec.encode(r.Variant), "")
+		version, err := r.put(ctx, r.rec, "")
 		if errors.Is(err, ErrConflict) && r.read(ctx) == nil && r.version != "" {
 			return r.adopt(ctx)
 		}
@@ -241,7 +267,10 @@ func (r *renewal) spend(ctx context.Context) (*snapshot, EventKind, error) {
 		p.Attempts++
 		p.Owner, p.LastSent = r.owner(), time.Now().Round(0)
 		err = r.mark(ctx, p)
-		if err != nil && (errors.Is(err, ErrConflict) || !r.AllowRefreshWithoutStore) {
+		if err == nil && ctx.Err() != nil {
+			err = fmt.Errorf("authtrip: Store.Save before the refresh took too long: %w", context.Cause(ctx))
+		}
+		if err != nil && (errors.Is(err, ErrConflict) || !r.AllowRefreshWithoutStore || ctx.Err() != nil) {
 			r.unsent = p.LastSent
 			return nil, "", err
 		}
@@ -332,7 +361,7 @@ func (r *renewal) refused(ctx context.Context, p pending, err error) (*snapshot,
 	if !errors.Is(err, ErrReauthRequired) {
 		if p.Attempts == 1 {
 			// The only time it was sent it was not taken.
-			version, saveErr := r.store().Save(ctx, r.key(), r.rec.encode(r.Variant), r.version)
+			version, saveErr := r.put(ctx, r.rec, r.version)
 			if saveErr == nil {
 				r.version = version
 			}

@@ -187,7 +187,7 @@ func (s *Sources) turn() {
 	dropped := s.old
 	s.old, s.young = s.young, make(map[string]*Source)
 	for subject, src := range dropped {
-		if src.pinned.Load() {
+		if src.pinned.Load() || src.renewing.Load() {
 			s.young[subject] = src
 		}
 	}

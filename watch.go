@@ -54,7 +54,9 @@ func (s *Source) look(ctx context.Context) {
 	default:
 		snap := s.newSnapshot(rec, version)
 		if !snap.usable() {
-			cur.refused.Store(rec.Login != cur.login)
+			if rec.Login != cur.login {
+				cur.refused.Store(true)
+			}
 		} else if s.cur.CompareAndSwap(cur, snap) {
 			s.emit(Event{Kind: EventTokenAdopted})
 		}

@@ -45,9 +45,8 @@ func (e *PanicError) Unwrap() error {
 type Group[T any] struct {
 	calls singleflight.Group
 
-	mu      sync.Mutex // guards closed and closing, and running.Add against running.Wait
-	closed  bool
-	closing chan struct{} // closed by Close; nil until somebody looks
+	mu      sync.Mutex    // guards closing, and running.Add against running.Wait
+	closing chan struct{} // closed by Close; nil until somebody needs it
 	running sync.WaitGroup
 }
 
@@ -74,9 +73,11 @@ func (g *Group[T]) Start(ctx context.Context, key string, timeout time.Duration,
 		// Counted under the lock, so that Close either waits for this call or
 		// keeps it from starting.
 		g.mu.Lock()
-		if g.closed {
+		select {
+		case <-g.closing:
 			g.mu.Unlock()
 			return nil, ErrClosed
+		default: // also if it is nil
 		}
 		g.running.Add(1)
 		g.mu.Unlock()
@@ -96,9 +97,6 @@ func (g *Group[T]) UntilClosed(ctx context.Context) (context.Context, context.Ca
 	g.mu.Lock()
 	if g.closing == nil {
 		g.closing = make(chan struct{})
-		if g.closed {
-			close(g.closing)
-		}
 	}
 	closing := g.closing
 	g.mu.Unlock()
@@ -121,10 +119,14 @@ func (g *Group[T]) UntilClosed(ctx context.Context) (context.Context, context.Ca
 // flight are done.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
-	if !g.closed && g.closing != nil {
+	if g.closing == nil {
+		g.closing = make(chan struct{})
+	}
+	select {
+	case <-g.closing: // it was closed before
+	default:
 		close(g.closing)
 	}
-	g.closed = true
 	g.mu.Unlock()
 	g.running.Wait()
 }
