@@ -75,6 +75,49 @@ func TestSessionOfTheREADMEIsPlayed(t *testing.T) {
 	}
 }
 
+// TestBenchmarksOfTheREADMEAreThoseOfTheTable: it quotes the output of benchmarks/,
+// some of its rows and columns.
+func TestBenchmarksOfTheREADMEAreThoseOfTheTable(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "README.md"), "## Benchmarks\n")
+	quoted, all := table(section), table(read(t, "benchmarks/RESULTS.md"))
+	if len(quoted) < 5 || len(all) < len(quoted) {
+		t.Fatalf("%d rows in README.md, %d in RESULTS.md", len(quoted), len(all))
+	}
+	for _, row := range quoted[1:] {
+		at := slices.IndexFunc(all, func(r []string) bool { return r[0] == row[0] })
+		if at < 0 {
+			t.Errorf("RESULTS.md has no row %q", row[0])
+			continue
+		}
+		for i, cell := range row {
+			if column := slices.Index(all[0], quoted[0][i]); column < 0 || all[at][column] != cell {
+				t.Errorf("row %q, column %q: RESULTS.md does not have %q", row[0], quoted[0][i], cell)
+			}
+		}
+	}
+}
+
+// table returns the cells of the first table in a text, without the line below its
+// heading.
+func table(text string) (rows [][]string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			if len(rows) > 0 {
+				return rows
+			}
+		case !strings.HasPrefix(line, "|---"):
+			cells := strings.Split(strings.Trim(line, "|"), "|")
+			for i := range cells {
+				cells[i] = strings.TrimSpace(cells[i])
+			}
+			rows = append(rows, cells)
+		}
+	}
+	return rows
+}
+
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 	walk(t, ".md", func(path, text string) {
