@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -98,7 +99,7 @@ func (t *Transport) challenged(resp *http.Response, req, out *http.Request, snap
 	if resp.StatusCode == http.StatusUnauthorized {
 		blamed, c := blamesToken(all)
 		if blamed {
-			next, err = t.replacement(out, snap)
+			next, err = replacement(out.Context(), t.tokens(), snap)
 		} else {
 			next, err = t.answer(req, c)
 		}
@@ -127,7 +128,11 @@ func (t *Transport) challenged(resp *http.Response, req, out *http.Request, snap
 	if err != nil {
 		return nil, err
 	}
-	next.judge(resp.StatusCode != http.StatusUnauthorized)
+	if resp.StatusCode == http.StatusUnauthorized {
+		next.judge(false)
+	} else {
+		t.tokens().accepted(next)
+	}
 	t.emit(Event{Kind: EventRequestReplayed, Duration: time.Since(start), StatusCode: resp.StatusCode})
 	return resp, nil
 }
@@ -136,9 +141,9 @@ func (t *Transport) challenged(resp *http.Response, req, out *http.Request, snap
 const maxDrain = 64 << 10
 
 // replacement returns the token that follows the refused one.
-func (t *Transport) replacement(out *http.Request, refused *snapshot) (*snapshot, error) {
-	t.reject(refused)
-	next, err := t.snapshot(out.Context())
+func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot, error) {
+	from.rejected(refused)
+	next, err := from.snapshot(ctx)
 	switch {
 	case err != nil:
 		return nil, err

@@ -172,7 +172,7 @@ func (u *UserInfoSource) ask(ctx context.Context, snap *snapshot) (*snapshot, *h
 		return snap, resp, nil
 	}
 	wire.Drain(resp.Body, maxDrain)
-	next, err := u.tokens.replacement(new(http.Request).WithContext(ctx), snap)
+	next, err := replacement(ctx, u.tokens, snap)
 	if err != nil {
 		return snap, nil, &UserInfoError{StatusCode: resp.StatusCode, Err: fmt.Errorf("the token was refused: %w", err)}
 	}

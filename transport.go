@@ -117,8 +117,8 @@ type Transport struct {
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
-	last    atomic.Pointer[snapshot] // of a Source that makes none itself
-	parsing sync.Once                // of Origins into the two below
+	other   atomic.Pointer[thirdParty] // Source, if it makes no snapshots itself
+	parsing sync.Once                  // of Origins into the two below
 	allowed []origin.Origin
 	invalid error
 }
@@ -189,7 +189,7 @@ func (t *Transport) pick(req *http.Request) (*snapshot, error) {
 	if ok, err := t.mayHave(req); !ok || err != nil {
 		return nil, err
 	}
-	snap, err := t.snapshot(req.Context())
+	snap, err := t.tokens().snapshot(req.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -243,42 +243,16 @@ func (t *Transport) parseOrigins() {
 	}
 }
 
-// snapshot asks Source for the token of a request.
-func (t *Transport) snapshot(ctx context.Context) (*snapshot, error) {
-	var tok *oauth2.Token
-	var err error
-	switch src := t.Source.(type) {
-	case *Source:
-		return src.snapshot(ctx)
-	case *Sources:
-		return src.snapshot(ctx)
-	case ContextTokenSource:
-		tok, err = src.TokenContext(ctx)
-	default:
-		tok, err = src.Token()
+// tokens is where the tokens come from.
+func (t *Transport) tokens() tokens {
+	if own, ok := t.Source.(tokens); ok {
+		return own
 	}
-	if err != nil {
-		return nil, err
+	if other := t.other.Load(); other != nil {
+		return other
 	}
-	if tok == nil {
-		return nil, errors.New("authtrip: Transport.Source returned no token and no error")
-	}
-	last := t.last.Load()
-	if last == nil || last.token.AccessToken != tok.AccessToken || last.token.TokenType != tok.TokenType {
-		last = &snapshot{token: tok}
-		last.header, last.err = authorization(tok)
-		t.last.Store(last)
-	}
-	return last, nil
-}
-
-// reject tells Source which token was refused.
-func (t *Transport) reject(snap *snapshot) {
-	if snap.source != nil {
-		snap.source.reject(snap)
-	} else if src, ok := t.Source.(ContextTokenSource); ok {
-		src.Invalidate(snap.token)
-	}
+	t.other.CompareAndSwap(nil, &thirdParty{source: t.Source})
+	return t.other.Load()
 }
 
 // keepBody reads a body that cannot be had again into memory, if it is small

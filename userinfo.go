@@ -133,7 +133,7 @@ type UserInfoSource struct {
 	OnEvent func(Event)
 
 	prepare sync.Once // of the three below
-	tokens  *Transport
+	tokens  tokens
 	client  *retryablehttp.Client
 	invalid error
 
@@ -267,7 +267,7 @@ func (u *UserInfoSource) configure() {
 	if u.FindURL == nil {
 		_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
 	}
-	u.tokens = &Transport{Source: u.Source}
+	u.tokens = tokensOf(u.Source)
 	// A request that got no answer is sent again: it is a GET.
 	u.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
 		return err != nil && ctx.Err() == nil, nil

@@ -1,0 +1,72 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"golang.org/x/oauth2"
+)
+
+// tokens is where a Transport and a UserInfoSource have their tokens from, and
+// whom they tell what an API said of them. Its methods are safe for concurrent use.
+type tokens interface {
+	// snapshot returns a usable token. It blocks until there is one or ctx ends.
+	snapshot(ctx context.Context) (*snapshot, error)
+	// rejected says that an API rejected the token of snap.
+	rejected(snap *snapshot)
+	// accepted says that an API took the token of snap.
+	accepted(snap *snapshot)
+}
+
+// tokensOf returns src as tokens. The result is to be kept: it remembers the last
+// token of a third-party source.
+func tokensOf(src oauth2.TokenSource) tokens {
+	if own, ok := src.(tokens); ok {
+		return own
+	}
+	return &thirdParty{source: src}
+}
+
+func (s *Source) rejected(snap *snapshot) { s.reject(snap) }
+func (s *Source) accepted(snap *snapshot) { snap.judge(true) }
+
+func (s *Sources) rejected(snap *snapshot) { snap.source.reject(snap) }
+func (s *Sources) accepted(snap *snapshot) { snap.judge(true) }
+
+// thirdParty is a TokenSource that makes no snapshots itself.
+type thirdParty struct {
+	source oauth2.TokenSource
+	last   atomic.Pointer[snapshot]
+}
+
+func (p *thirdParty) snapshot(ctx context.Context) (*snapshot, error) {
+	var tok *oauth2.Token
+	var err error
+	if src, ok := p.source.(ContextTokenSource); ok {
+		tok, err = src.TokenContext(ctx)
+	} else {
+		tok, err = p.source.Token()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if tok == nil {
+		return nil, errors.New("authtrip: Transport.Source returned no token and no error")
+	}
+	last := p.last.Load()
+	if last == nil || last.token.AccessToken != tok.AccessToken || last.token.TokenType != tok.TokenType {
+		last = &snapshot{token: tok}
+		last.header, last.err = authorization(tok)
+		p.last.Store(last)
+	}
+	return last, nil
+}
+
+func (p *thirdParty) rejected(snap *snapshot) {
+	if src, ok := p.source.(ContextTokenSource); ok {
+		src.Invalidate(snap.token)
+	}
+}
+
+func (p *thirdParty) accepted(*snapshot) {}
