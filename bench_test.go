@@ -216,7 +216,7 @@ func wrappers() []wrapper {
 			return &authtrip.Transport{Base: base, Source: &authtrip.Sources{
 				New: func(string) (*authtrip.Source, error) {
 					src := newValidSource()
-					src.Store = new(authtrip.MemoryStore)
+					src.Store, src.Key = new(authtrip.MemoryStore), "alice"
 					return src, nil
 				},
 			}}
@@ -279,7 +279,7 @@ type probeKey struct{}
 func newProbe(tb testing.TB, headers int) (*http.Request, *probe) {
 	tb.Helper()
 	p := &probe{resp: http.Response{StatusCode: http.StatusOK, Body: http.NoBody}}
-	ctx := context.WithValue(authtrip.WithSubject(context.Background(), "alice"), probeKey{}, p)
+	ctx := context.WithValue(authtrip.WithKey(context.Background(), "alice"), probeKey{}, p)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/v1/books", http.NoBody)
 	if err != nil {
 		tb.Fatal(err)

@@ -69,6 +69,13 @@ type Leaser interface {
 	Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error)
 }
 
+// An Expirer is a [Store] that can drop a record by itself. It is found by type
+// assertion.
+type Expirer interface {
+	// SaveFor is Save for a record that is of no use once ttl is over.
+	SaveFor(ctx context.Context, key string, value []byte, version string, ttl time.Duration) (newVersion string, err error)
+}
+
 // A MemoryStore is a [Store] in this process's memory. The zero value is an
 // empty store, ready to use. It is safe for concurrent use and must not be
 // copied. Only Lease blocks.

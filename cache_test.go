@@ -273,10 +273,10 @@ func golden(tb testing.TB, name string) []byte {
 func sourceOf(tb testing.TB, doc []byte) (*authtrip.Source, *authtrip.MemoryStore) {
 	tb.Helper()
 	store := new(authtrip.MemoryStore)
-	if _, err := store.Save(tb.Context(), "default", doc, ""); err != nil {
+	if _, err := store.Save(tb.Context(), "alice", doc, ""); err != nil {
 		tb.Fatal(err)
 	}
-	return &authtrip.Source{Store: store, Refresher: refuses}, store
+	return &authtrip.Source{Key: "alice", Store: store, Refresher: refuses}, store
 }
 
 var (
@@ -292,19 +292,20 @@ var (
 // wantKept holds that a Store still has exactly this document.
 func wantKept(t *testing.T, store authtrip.Store, doc []byte) {
 	t.Helper()
-	if value, _, err := store.Load(t.Context(), "default"); err != nil || string(value) != string(doc) {
+	if value, _, err := store.Load(t.Context(), "alice"); err != nil || string(value) != string(doc) {
 		t.Errorf("the record is now %q, %v, want it as it was", value, err)
 	}
 }
 
-func TestRecordsOfTodaysFormatReadBack(t *testing.T) {
+func TestRecordsOfBothFormatsReadBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, variant   string
 		access, refresh string // access is "" where a refresh is needed
 		scope           string
 		idToken         bool
 	}{
-		"full":            {"full", "", "golden-access", "golden-refresh", "openid profile", true},
+		"full":            {"full-2", "", "golden-access", "golden-refresh", "openid profile", true},
+		"format 1":        {"full", "", "golden-access", "golden-refresh", "openid profile", true},
 		"access only":     {"access-only", "", "golden-access", "", "", false},
 		"refresh only":    {"refresh-only", "", "", "golden-refresh", "", false},
 		"reusable":        {"reusable", "", "golden-access", "golden-refresh", "", false},
@@ -342,16 +343,16 @@ func TestRecordsOfTodaysFormatReadBack(t *testing.T) {
 func TestRecordIsWrittenInTodaysFormat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var want map[string]any
-		if err := json.Unmarshal(golden(t, "full"), &want); err != nil {
+		if err := json.Unmarshal(golden(t, "full-2"), &want); err != nil {
 			t.Fatal(err)
 		}
 		store := new(authtrip.MemoryStore)
-		src := &authtrip.Source{Store: store, Refresher: refuses}
+		src := &authtrip.Source{Key: "alice", Store: store, Refresher: refuses}
 		tok := &oauth2.Token{AccessToken: "golden-access", TokenType: "Bearer", RefreshToken: "golden-refresh", Expiry: time.Now().Add(time.Hour).UTC()}
-		if err := src.SetToken(t.Context(), tok.WithExtra(map[string]any{"scope": want["scope"], "id_token": want["id_token"]})); err != nil {
+		if err := src.SetToken(t.Context(), tok.WithExtra(map[string]any{"scope": want["scope"], "id_token": want["id_token"], "instance_url": "https://api.example"})); err != nil {
 			t.Fatal(err)
 		}
-		doc, _, err := store.Load(t.Context(), "default")
+		doc, _, err := store.Load(t.Context(), "alice")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,22 +376,52 @@ func TestRecordIsWrittenInTodaysFormat(t *testing.T) {
 	})
 }
 
-func TestRecordLeftPendingByACrashIsInDoubt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		src, _ := sourceOf(t, golden(t, "pending"))
-		_, err := src.Token()
-		wantIs(t, err, authtrip.ErrInDoubt)
-		wantIs(t, err, authtrip.ErrReauthRequired)
-		if errors.Is(err, errRefused) {
-			t.Errorf("error = %v, but nothing should have been sent", err)
+// TestMarkerOfAnotherProcessIsWaitedForByOnesOwnClock: whatever clock wrote a marker,
+// its process gets a span to show its answer. Then the refresh token is sent again, as
+// the access token has expired; with a negative GracePeriod it is not.
+func TestMarkerOfAnotherProcessIsWaitedForByOnesOwnClock(t *testing.T) {
+	for _, name := range []string{"pending", "marked-2"} {
+		for _, never := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				src, _ := sourceOf(t, golden(t, name))
+				if never {
+					src.GracePeriod = -1
+				}
+				start := time.Now()
+				_, err := src.Token()
+				if waited := time.Since(start); waited < 15*time.Second || waited > 16*time.Second {
+					t.Errorf("%s: waited %v, want a span of 15 s", name, waited)
+				}
+				if errors.Is(err, authtrip.ErrReauthRequired) {
+					t.Errorf("%s: %v, but the server did not say no", name, err)
+				}
+				if errors.Is(err, errRefused) == never {
+					t.Errorf("%s, never = %v: error = %v", name, never, err)
+				}
+				if never {
+					wantIs(t, err, authtrip.ErrInDoubt)
+				}
+			})
 		}
-	})
+	}
+}
+
+func TestRecordSaysThatASessionIsOver(t *testing.T) {
+	for name, want := range map[string]error{"logged-out-2": authtrip.ErrLoggedOut, "ended-2": authtrip.ErrSessionEnded} {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := sourceOf(t, golden(t, name))
+			_, err := src.Token()
+			wantIs(t, err, want)
+			wantIs(t, err, authtrip.ErrReauthRequired)
+			wantKept(t, store, golden(t, name))
+		})
+	}
 }
 
 func TestRecordsThatCannotBeReadAreRefusedAndKept(t *testing.T) {
 	for name, want := range map[string]string{
-		"later-format": "format 2, want 1",
-		"no-format":    "format 0, want 1",
+		"later-format": "format 3, want 2",
+		"no-format":    "format 0, want 2",
 		"half":         "not the JSON document",
 		"wrong-type":   "not the JSON document",
 	} {
@@ -430,25 +461,27 @@ func FuzzRecord(f *testing.F) {
 		return &oauth2.Token{AccessToken: "granted", RefreshToken: "next"}, nil
 	})
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		src, store := sourceOf(t, doc)
-		src.Refresher = grants
-		tok, err := src.Token()
-		after, _, loadErr := store.Load(t.Context(), "default")
-		if err != nil {
-			if strings.Contains(err.Error(), "record in Store") && string(after) != string(doc) {
-				t.Errorf("%q was not read, and is now %q, %v", doc, after, loadErr)
+		synctest.Test(t, func(t *testing.T) { // for the waits
+			src, store := sourceOf(t, doc)
+			src.Refresher = grants
+			tok, err := src.Token()
+			after, _, loadErr := store.Load(t.Context(), "alice")
+			if err != nil {
+				if strings.Contains(err.Error(), "record in Store") && string(after) != string(doc) {
+					t.Errorf("%q was not read, and is now %q, %v", doc, after, loadErr)
+				}
+				return
 			}
-			return
-		}
-		if tok.AccessToken == "" {
-			t.Errorf("a token without an access token, of %q", doc)
-		}
-		if loadErr != nil {
-			t.Fatalf("no record any more: %v", loadErr)
-		}
-		again := &authtrip.Source{Store: store, Refresher: refuses}
-		if second, err := again.Token(); err != nil || second.AccessToken != tok.AccessToken || second.RefreshToken != tok.RefreshToken {
-			t.Errorf("%q reads back as %v, want the token that was there", after, err)
-		}
+			if tok.AccessToken == "" {
+				t.Errorf("a token without an access token, of %q", doc)
+			}
+			if loadErr != nil {
+				t.Fatalf("no record any more: %v", loadErr)
+			}
+			again := &authtrip.Source{Key: "alice", Store: store, Refresher: refuses}
+			if second, err := again.Token(); err != nil || second.AccessToken != tok.AccessToken || second.RefreshToken != tok.RefreshToken {
+				t.Errorf("%q reads back as %v, want the token that was there", after, err)
+			}
+		})
 	})
 }

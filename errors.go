@@ -13,24 +13,42 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// What a caller can do about an error is told apart with [errors.Is]. An error
-// that is none of these is a fault that passes (a *[RefreshError]: try again
-// later) or a mistake in the configuration (it names the field).
+// Use errors.Is to decide what to do. ErrReauthRequired means that only a login helps;
+// ErrNoSession, ErrLoggedOut and ErrSessionEnded say why, and each of them is
+// ErrReauthRequired too. Any other error is transient, or a mistake in the
+// configuration that names the field.
 var (
-	// ErrReauthRequired means that no refresh can help any more: the user has to
-	// log in again, and [Source.SetToken] takes the result.
+	// ErrReauthRequired means that the user has to log in: a refresh cannot help.
+	// [Source.SetToken] takes the result of the login.
 	ErrReauthRequired = errors.New("authtrip: log in again")
-	// ErrInDoubt means that a refresh token was sent and no usable answer came:
-	// it may have been spent. With ErrReauthRequired beside it the doubt can no
-	// longer be resolved.
+	// ErrNoSession means that nobody has logged in under this key.
+	ErrNoSession error = &reauthError{"authtrip: nobody has logged in: log in"}
+	// ErrLoggedOut means that the session was ended by [Source.Forget], here or in
+	// another process.
+	ErrLoggedOut error = &reauthError{"authtrip: the user has logged out: log in again"}
+	// ErrSessionEnded means that the server ended the session: it refused the refresh
+	// token, or the access token has expired and there is no refresh token.
+	ErrSessionEnded error = &reauthError{"authtrip: the session has ended: log in again"}
+	// ErrInDoubt means that a refresh token was sent and no usable answer came: the
+	// server may have used it up. It is transient: the refresh token is sent again
+	// when the access token is no longer usable, unless [Source.GracePeriod] is
+	// negative. Then only a login helps.
 	ErrInDoubt = errors.New("authtrip: outcome of the refresh is unknown")
-	// ErrNotSaved means that a new token came and the Store did not take it. It
-	// is kept in memory, and saved and used as soon as the Store is back: repair
+	// ErrNotSaved means that a new token came and the Store did not take it. The token
+	// is kept in memory, and saved and used as soon as the Store works again: repair
 	// the Store before this process ends.
 	ErrNotSaved = errors.New("authtrip: new token could not be saved")
 	// ErrClosed means that Close was called.
 	ErrClosed = errors.New("authtrip: closed")
 )
+
+// reauthError is an error that is ErrReauthRequired as well.
+type reauthError struct{ text string }
+
+func (e *reauthError) Error() string { return e.text }
+
+// Is reports whether target is ErrReauthRequired.
+func (e *reauthError) Is(target error) bool { return target == ErrReauthRequired }
 
 // A RefreshError is a refresh that failed. Its text holds no token, no secret
 // and nothing that a server wrote but its error code.
@@ -89,14 +107,14 @@ func (e *RefreshError) As(target any) bool {
 }
 
 // explain makes a Refresher's error one of ours.
-func (r *renewal) explain(err error) error {
+func explain(from Refresher, err error) error {
 	if re, ok := errors.AsType[*RefreshError](err); ok {
 		return re
 	}
 	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return explainRetrieve(re)
 	}
-	if _, own := r.Refresher.(*Grant); own && !isPanic(err) {
+	if _, own := from.(*Grant); own && !isPanic(err) {
 		return err // names a field
 	}
 	return &RefreshError{Err: err, ambiguous: true}

@@ -161,7 +161,7 @@ func TestLogOfALongStoryHoldsNoSecretAndNoUser(t *testing.T) {
 func story(t *testing.T, r *rig, hook func(authtrip.Event)) {
 	t.Helper()
 	store := &flakyStore{}
-	r.src = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Store: store, OnEvent: hook}
+	r.src = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Key: "alice", Store: store, OnEvent: hook}
 	r.client = &http.Client{Transport: &authtrip.Transport{Source: r.src, Base: r.net, OnEvent: hook}}
 	info := &authtrip.UserInfoSource{URL: userInfoURL, Source: r.src, Base: r.net, OnEvent: hook, TTL: time.Minute}
 	defer info.Close()
@@ -214,7 +214,7 @@ func story(t *testing.T, r *rig, hook func(authtrip.Event)) {
 	}
 }
 
-// flakyStore takes no new tokens while it fails; marks and reads go through.
+// flakyStore takes no new tokens while it fails; markers and reads go through.
 type flakyStore struct {
 	authtrip.MemoryStore
 
@@ -232,7 +232,7 @@ func (s *flakyStore) Save(ctx context.Context, key string, value []byte, version
 	s.mu.Lock()
 	err := s.err
 	s.mu.Unlock()
-	if err != nil && !bytes.Contains(value, []byte(`"pending"`)) {
+	if err != nil && !bytes.Contains(value, []byte(`"refresh_marker"`)) {
 		return "", err
 	}
 	return s.MemoryStore.Save(ctx, key, value, version)

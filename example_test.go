@@ -127,24 +127,18 @@ func ExampleSources() {
 	store := new(authtrip.MemoryStore)
 	ctx := context.Background()
 
-	users := &authtrip.Sources{New: func(subject string) (*authtrip.Source, error) {
-		return &authtrip.Source{Refresher: grant, Store: store, Key: subject}, nil
-	}}
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: grant, Store: store}}
 	client := &http.Client{Transport: &authtrip.Transport{Source: users}}
 	defer func() { _ = users.Close() }()
 
 	// After a login:
-	alice, err := users.Source("alice")
-	if err == nil {
-		err = alice.SetToken(ctx, token)
-	}
-	if err != nil {
+	if err := users.Source("alice").SetToken(ctx, token); err != nil {
 		fmt.Println(err)
 		return
 	}
 
 	// For each request:
-	req, err := http.NewRequestWithContext(authtrip.WithSubject(ctx, "alice"), http.MethodGet, site.URL+"/api", nil)
+	req, err := http.NewRequestWithContext(authtrip.WithKey(ctx, "alice"), http.MethodGet, site.URL+"/api", nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -140,13 +140,24 @@ func grantOf(conf *oauth2.Config, grantType string) *Grant {
 //
 // A call that outlives its context is left to itself, as ts cannot be told.
 func FromTokenSource(ts oauth2.TokenSource) Refresher {
-	return RefresherFunc(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
-		if ts == nil {
-			return nil, errors.New("authtrip: FromTokenSource: the TokenSource is nil")
-		}
-		return flight.Await(ctx, ts.Token)
-	})
+	return fromTokenSource{ts}
 }
+
+type fromTokenSource struct{ source oauth2.TokenSource }
+
+func (f fromTokenSource) Refresh(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
+	if f.source == nil {
+		return nil, errors.New("authtrip: FromTokenSource: the TokenSource is nil")
+	}
+	return flight.Await(ctx, f.source.Token)
+}
+
+// Repeatable implements [Repeatable]: nothing of the old token is sent.
+func (f fromTokenSource) Repeatable() bool { return true }
+
+// Repeatable reports whether the grant can be asked again at no loss: any but that of
+// a refresh token.
+func (g *Grant) Repeatable() bool { return g.grantType() != grantRefreshToken }
 
 // Refresh implements [Refresher]: it sends one token request and returns what
 // came. A request that certainly did not reach the server is sent again, up to
@@ -220,8 +231,11 @@ func (g *Grant) request(ctx context.Context, old *oauth2.Token) (url.Values, htt
 		form.Set("scope", strings.Join(g.Scopes, " "))
 	}
 	if g.grantType() == grantRefreshToken {
-		if old == nil || old.RefreshToken == "" {
-			return nil, nil, &RefreshError{Err: fmt.Errorf("%w: there is no refresh token", ErrReauthRequired)}
+		switch {
+		case old == nil:
+			return nil, nil, &RefreshError{Err: ErrNoSession}
+		case old.RefreshToken == "":
+			return nil, nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded)}
 		}
 		form.Set("refresh_token", old.RefreshToken)
 	}
@@ -304,7 +318,7 @@ func readToken(resp *http.Response, host string) (*oauth2.Token, error) {
 func refusal(code, host string) error {
 	switch code {
 	case "invalid_grant":
-		return fmt.Errorf("%w: token endpoint %s refused the grant", ErrReauthRequired, host)
+		return fmt.Errorf("%w: token endpoint %s refused the grant", ErrSessionEnded, host)
 	case "invalid_client", "unauthorized_client":
 		return fmt.Errorf("token endpoint %s refused the client: check ClientID, ClientSecret and AuthStyle", host)
 	case "invalid_scope":

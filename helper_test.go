@@ -24,6 +24,7 @@ type rig struct {
 	transport *authtrip.Transport
 	client    *http.Client
 	events    *eventLog
+	others    []*authtrip.Source // closed with src
 }
 
 const (
@@ -39,15 +40,17 @@ func newRig(t *testing.T, srv *authtriptest.Server, configure func(*rig)) *rig {
 	r.net.Handle(asURL, srv)
 	grant := authtrip.RefreshToken(srv.Config(asURL))
 	grant.HTTPClient = &http.Client{Transport: r.net}
-	r.src = &authtrip.Source{Refresher: grant, Initial: srv.Issue("alice"), OnEvent: r.events.add}
+	r.src = &authtrip.Source{Key: "alice", Refresher: grant, Initial: srv.Issue("alice"), OnEvent: r.events.add}
 	r.transport = &authtrip.Transport{Source: r.src, Base: r.net, OnEvent: r.events.add}
 	r.client = &http.Client{Transport: r.transport}
 	if configure != nil {
 		configure(r)
 	}
 	t.Cleanup(func() {
-		if err := r.src.Close(); err != nil {
-			t.Errorf("Close() = %v", err)
+		for _, src := range append(r.others, r.src) {
+			if err := src.Close(); err != nil {
+				t.Errorf("Close() = %v", err)
+			}
 		}
 	})
 	return r

@@ -6,34 +6,50 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/lifecycle"
+	"example.com/authtrip/internal/wire"
 )
 
-// recordFormat is the version of the record's JSON document. A document of a
-// later format is refused, and kept.
-const recordFormat = 1
+// recordFormat is the version of the record's JSON document. A document of a later
+// format is left as it is, and an error.
+const recordFormat = 2
 
-// record is what a [Source] keeps in a [Store]: a JSON document of which the
-// member names are those of the token response (RFC 6749, section 5.1), with
-// times in RFC 3339.
+// record is what a session keeps in a [Store]: a JSON document of which the member
+// names are those of the token response (RFC 6749, section 5.1), with times in RFC
+// 3339. A record is not changed once it is made.
 type record struct {
 	Format int `json:"format"`
-	access
-	RefreshToken string `json:"refresh_token,omitempty"`
+	// Number and Generation order the records of a key: logins are numbered, and
+	// refreshes since a login are counted.
+	Number     uint64 `json:"login_number"`
+	Generation uint64 `json:"generation,omitempty"`
 	// Login is a random name of the login that the tokens come from. A record with
 	// another one may be of another user.
-	Login   string `json:"login,omitempty"`
-	IDToken string `json:"id_token,omitempty"`
-	// Generation counts the refreshes of a login.
-	Generation uint64 `json:"generation,omitempty"`
-	// Reusable is set once a refresh has left the refresh token as it was: it
-	// is no one-time token, and spending it again does no harm.
+	Login string `json:"login,omitempty"`
+	access
+	RefreshToken text `json:"refresh_token,omitempty"`
+	// RefreshExpiry is when the session ends, where the server says it.
+	RefreshExpiry time.Time `json:"refresh_token_expiry,omitzero"`
+	IDToken       string    `json:"id_token,omitempty"`
+	// Original are claims of the login's ID token, which those of a refresh must not
+	// contradict (OpenID Connect Core 1.0, section 12.2).
+	Original *wire.IDClaims `json:"id_token_original,omitempty"`
+	// Reusable is set once a refresh has left the refresh token as it was: it can be
+	// used again at no loss.
 	Reusable bool `json:"reusable,omitempty"`
-	// Pending is there while a refresh has been sent and its answer is not
-	// saved; a record that is found with it was left so by a crash.
-	Pending *pending `json:"pending,omitempty"`
+	// Marker is there while a refresh token may be on its way to the server.
+	Marker *marker `json:"refresh_marker,omitempty"`
+	// Ended is there once the server has refused the refresh token.
+	Ended *ended `json:"ended,omitempty"`
+	// LoggedOut is set in a tombstone, which holds no tokens.
+	LoggedOut bool `json:"logged_out,omitempty"`
 	// Variants are the other access tokens that the refresh token has given, by
 	// [Source.Variant]. In memory the members of access are the own variant's;
 	// in the document they are those of "".
@@ -42,20 +58,49 @@ type record struct {
 
 // access is an access token and what belongs to it.
 type access struct {
-	AccessToken string    `json:"access_token,omitempty"`
+	AccessToken text      `json:"access_token,omitempty"`
 	TokenType   string    `json:"token_type,omitempty"`
 	Scope       string    `json:"scope,omitempty"`
 	ObtainedAt  time.Time `json:"obtained_at,omitzero"`
 	Expiry      time.Time `json:"expiry,omitzero"` // zero: unknown
+	ExpiresIn   int64     `json:"expires_in,omitempty"`
+	// Extra are the other members of the token response.
+	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 }
 
-// pending says that a refresh token may have been spent.
-type pending struct {
-	TokenHash string    `json:"refresh_token_hash"`
-	FirstSent time.Time `json:"first_sent"`
-	LastSent  time.Time `json:"last_sent"`
-	Attempts  int       `json:"attempts"`
-	Owner     string    `json:"owner"` // a random name of the Source that sent it
+// marker says that the record's refresh token may be on its way.
+type marker struct {
+	Owner string `json:"owner,omitempty"` // a random name of a process; "": nobody's
+	Doubt bool   `json:"outcome_unknown,omitempty"`
+}
+
+// ended is the server's no.
+type ended struct {
+	Code       string    `json:"error,omitempty"`
+	StatusCode int       `json:"status,omitempty"`
+	At         time.Time `json:"at,omitzero"`
+	Cause      string    `json:"cause,omitempty"` // where it was no answer of the token endpoint
+}
+
+// text is a string that survives JSON also if it is not UTF-8.
+type text string
+
+// MarshalJSON implements [json.Marshaler].
+func (t text) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal([][]byte{[]byte(t)}) // base64 in an array of one
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *text) UnmarshalJSON(b []byte) error {
+	var encoded [][]byte
+	if len(b) > 0 && b[0] == '[' && json.Unmarshal(b, &encoded) == nil && len(encoded) == 1 {
+		*t = text(encoded[0])
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(t))
 }
 
 func decodeRecord(b []byte, variant string) (*record, error) {
@@ -63,18 +108,40 @@ func decodeRecord(b []byte, variant string) (*record, error) {
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, errors.New("authtrip: record in Store is not the JSON document of a token: repair or delete it")
 	}
-	if r.Format != recordFormat {
+	switch r.Format {
+	case recordFormat:
+	case 1:
+		r.upgrade(b)
+	default:
 		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
 	}
 	r.exchange("", variant)
 	return r, nil
 }
 
+// upgrade makes of a record of format 1 one of today's. It had no numbers, and said in
+// another way that a refresh token may be on its way.
+func (r *record) upgrade(b []byte) {
+	var old struct {
+		Pending *struct {
+			Owner string `json:"owner"`
+		} `json:"pending"`
+	}
+	_ = json.Unmarshal(b, &old) // it was read once
+	r.Format, r.Number = recordFormat, 1
+	if old.Pending != nil {
+		r.Marker = &marker{Owner: "1 " + old.Pending.Owner} // that of no process of today
+	}
+	if claims, err := wire.ParseIDClaims(r.IDToken); err == nil {
+		r.Original = &claims
+	}
+}
+
 func (r *record) encode(variant string) []byte {
 	doc := *r
 	doc.Format = recordFormat
 	doc.exchange(variant, "")
-	b, _ := json.Marshal(doc) // strings, times, numbers: cannot fail
+	b, _ := json.Marshal(doc) // strings, times within the years of JSON, numbers: cannot fail
 	return b
 }
 
@@ -88,7 +155,7 @@ func (r *record) exchange(there, wanted string) {
 	if all == nil {
 		all = make(map[string]access, 1)
 	}
-	if r.access != (access{}) {
+	if r.AccessToken != "" {
 		all[there] = r.access
 	}
 	r.access = all[wanted]
@@ -96,32 +163,78 @@ func (r *record) exchange(there, wanted string) {
 	r.Variants = all
 }
 
-// spends reports whether a refresh spends something that cannot be had again.
-func (r *record) spends() bool { return r != nil && r.RefreshToken != "" }
+// position orders r among the records of its key. It works for nil.
+func (r *record) position() lifecycle.Position {
+	switch {
+	case r == nil:
+		return lifecycle.Position{}
+	case r.LoggedOut:
+		return lifecycle.LogoutOf(r.Number)
+	}
+	return lifecycle.Position{Login: r.Number, Generation: r.Generation}
+}
+
+// facts is r as the decision sees it.
+func (r *record) facts() lifecycle.Record {
+	f := lifecycle.Record{Position: r.position(), Ended: r.Ended != nil}
+	if r.Marker != nil {
+		f.Marking = lifecycle.Marking{There: true, Owner: r.Marker.Owner, Doubt: r.Marker.Doubt}
+	}
+	return f
+}
+
+// drawn returns r with the marker and the end of a draft.
+func (r *record) drawn(draft lifecycle.Record, end *ended) *record {
+	next := *r
+	next.Marker, next.Ended = nil, nil
+	if draft.Marking.There {
+		next.Marker = &marker{Owner: draft.Marking.Owner, Doubt: draft.Marking.Doubt}
+	}
+	if draft.Ended {
+		next.Ended, next.RefreshToken = end, ""
+	}
+	return &next
+}
+
+// isTwin reports whether r and other, at one position, hold different tokens.
+func (r *record) isTwin(other *record) bool {
+	if other == nil || r.LoggedOut {
+		return false
+	}
+	if r.Login != other.Login || r.Ended == nil && other.Ended == nil && r.RefreshToken != other.RefreshToken {
+		return true
+	}
+	return r.RefreshToken == "" && r.Ended == nil && r.AccessToken != other.AccessToken
+}
+
+// loggedOut is the tombstone of a login.
+func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut: true} }
+
+// login is the record of a new login. number is above all that are known.
+func login(tok *oauth2.Token, number uint64, now time.Time) *record {
+	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token")}
+	r.RefreshExpiry = refreshExpiry(tok, now)
+	if claims, err := wire.ParseIDClaims(r.IDToken); err == nil {
+		r.Original = &claims
+	}
+	return r
+}
 
 // with returns the record that follows r when tok came, keeping of r what the
 // response did not repeat (RFC 6749, sections 5.1 and 6). Rules 25, 26, 27.
 func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 	next := &record{
-		access: access{
-			AccessToken: tok.AccessToken,
-			TokenType:   tok.TokenType,
-			Scope:       extra(tok, "scope"),
-			ObtainedAt:  now,
-			Expiry:      tok.Expiry,
-		},
-		RefreshToken: tok.RefreshToken,
-		IDToken:      extra(tok, "id_token"),
+		Number: r.Number, Generation: r.Generation + 1, Login: r.Login,
+		access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken),
+		IDToken: extra(tok, "id_token"), Original: r.Original,
+		RefreshExpiry: refreshExpiry(tok, now),
 	}
-	if r == nil {
-		next.Login = rand.Text()
-		return next
-	}
-	next.Login, next.Generation = r.Login, r.Generation+1
-	next.Variants = r.Variants
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
 		next.RefreshToken = r.RefreshToken
 		next.Reusable = r.RefreshToken != ""
+		if next.RefreshExpiry.IsZero() {
+			next.RefreshExpiry = r.RefreshExpiry
+		}
 	}
 	if next.Scope == "" {
 		next.Scope = r.Scope
@@ -129,28 +242,116 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 	if next.IDToken == "" {
 		next.IDToken = r.IDToken
 	}
+	if next.Original == nil {
+		if claims, err := wire.ParseIDClaims(next.IDToken); err == nil {
+			next.Original = &claims
+		}
+	}
+	for name, v := range r.Extra {
+		if _, repeated := next.Extra[name]; !repeated {
+			if next.Extra == nil {
+				next.Extra = make(map[string]json.RawMessage, len(r.Extra))
+			}
+			next.Extra[name] = v
+		}
+	}
+	for name, other := range r.Variants {
+		if other.Expiry.IsZero() || other.Expiry.After(now) {
+			if next.Variants == nil {
+				next.Variants = make(map[string]access, len(r.Variants))
+			}
+			next.Variants[name] = other
+		}
+	}
 	return next
 }
 
-// token returns the record as a token, its scope and ID token in Extra.
+func accessOf(tok *oauth2.Token, now time.Time) access {
+	a := access{
+		AccessToken: text(tok.AccessToken), TokenType: tok.TokenType, Scope: extra(tok, "scope"),
+		ObtainedAt: now, Expiry: tok.Expiry, ExpiresIn: tok.ExpiresIn,
+	}
+	if y := a.Expiry.Year(); y < 0 || y > 9999 {
+		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
+	}
+	for _, name := range members(tok) {
+		switch name {
+		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token":
+			continue
+		}
+		if v, err := json.Marshal(tok.Extra(name)); err == nil {
+			if a.Extra == nil {
+				a.Extra = make(map[string]json.RawMessage)
+			}
+			a.Extra[name] = v
+		}
+	}
+	return a
+}
+
+// refreshExpiry is when the session ends, where the response says it.
+func refreshExpiry(tok *oauth2.Token, now time.Time) time.Time {
+	for _, name := range []string{"refresh_token_expires_in", "refresh_expires_in"} {
+		var seconds float64
+		switch v := tok.Extra(name).(type) {
+		case float64:
+			seconds = v
+		case int64:
+			seconds = float64(v)
+		case string:
+			seconds, _ = strconv.ParseFloat(v, 64)
+		}
+		if seconds > 0 && seconds < 1e10 {
+			return now.Add(time.Duration(seconds * float64(time.Second)))
+		}
+	}
+	return time.Time{}
+}
+
+// token returns the record as a token, with all members of the response in Extra.
 func (r *record) token() *oauth2.Token {
 	tok := &oauth2.Token{
-		AccessToken:  r.AccessToken,
+		AccessToken:  string(r.AccessToken),
 		TokenType:    r.TokenType,
-		RefreshToken: r.RefreshToken,
+		RefreshToken: string(r.RefreshToken),
 		Expiry:       r.Expiry,
+		ExpiresIn:    r.ExpiresIn,
 	}
-	if r.Scope == "" && r.IDToken == "" {
+	if r.Scope == "" && r.IDToken == "" && len(r.Extra) == 0 {
 		return tok
 	}
-	members := make(map[string]any, 2)
-	if r.Scope != "" {
-		members["scope"] = r.Scope
+	members := make(map[string]any, 2+len(r.Extra))
+	for name, raw := range r.Extra {
+		var v any
+		_ = json.Unmarshal(raw, &v) // it was made by json.Marshal
+		members[name] = v
 	}
-	if r.IDToken != "" {
-		members["id_token"] = r.IDToken
+	for name, v := range map[string]string{"scope": r.Scope, "id_token": r.IDToken, "token_type": r.TokenType} {
+		if v != "" {
+			members[name] = v
+		}
+	}
+	if r.ExpiresIn != 0 {
+		members["expires_in"] = float64(r.ExpiresIn)
 	}
 	return tok.WithExtra(members)
+}
+
+// members returns the names of what is in a token's Extra. x/oauth2 has no way to
+// list them: only the names are read past it, and none if it keeps them otherwise.
+func members(tok *oauth2.Token) []string {
+	raw := reflect.ValueOf(tok).Elem().FieldByName("raw")
+	if raw.Kind() == reflect.Interface {
+		raw = raw.Elem()
+	}
+	if raw.Kind() != reflect.Map || raw.Type().Key().Kind() != reflect.String {
+		return nil
+	}
+	names := make([]string, 0, raw.Len())
+	for _, k := range raw.MapKeys() {
+		names = append(names, k.String())
+	}
+	return names
 }
 
 func extra(tok *oauth2.Token, name string) string {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,16 +17,25 @@ import (
 
 // A Refresher gets a new access token. [Grant] is the usual one.
 //
-// old is the token to be replaced, with its refresh token if it has one, and
-// nil if there is none; it must not be modified. Refresh must honour ctx, which
-// is nobody's request: it has a deadline of its own. A [Source] never calls it
-// twice at once.
+// old is the token to be replaced, with its refresh token if it has one, and nil if
+// there is none; it must not be modified. Refresh must honour ctx, which is nobody's
+// request: it has a deadline of its own. A [Source] does not call it again before it
+// has returned or ctx has ended.
 //
-// An error should be a *[RefreshError]. Of any other, while old has a refresh
-// token, a Source must assume that the token was spent and the answer lost;
-// an *[oauth2.RetrieveError] is understood.
+// An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. Of
+// any other error, while old has a refresh token, a Source must assume that the
+// server has used it and that the answer was lost, unless the Refresher is
+// [Repeatable].
 type Refresher interface {
 	Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
+}
+
+// Repeatable is implemented by a [Refresher] that knows whether it can be asked again at
+// no loss: it does not send the refresh token of old, or one that can be used many
+// times. [Grant] and what [FromTokenSource] returns know. Of any other Refresher a
+// [Source] assumes that it sends the refresh token of old, once there is one.
+type Repeatable interface {
+	Repeatable() bool
 }
 
 // RefresherFunc is a function as a [Refresher].
@@ -37,102 +46,113 @@ func (f RefresherFunc) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.
 	return f(ctx, old)
 }
 
-// ReplayForever is a [Source.ReplayWindow] for servers whose refresh tokens are
-// not one-time: spending one again does no harm.
-const ReplayForever time.Duration = math.MaxInt64
+// GraceForever is a [Source.GracePeriod] for servers whose refresh tokens can be used
+// many times.
+const GraceForever time.Duration = math.MaxInt64
 
-// A Source is the living token of one subject: it hands out the token that is
-// there, renews it before it ends, and asks for another when a server refused
-// it. It is an [oauth2.TokenSource] and a [ContextTokenSource].
+// A Source hands out the access token of one session: it refreshes it before it
+// expires, and replaces it when an API has rejected it. It is an [oauth2.TokenSource]
+// and a [ContextTokenSource].
 //
-// A usable token costs an atomic load. One that is getting old is renewed in the
-// background and served meanwhile; one that has ended makes its callers wait,
-// each on its own context, for one refresh that belongs to none of them. A new
-// token is stored before anybody gets it.
+// A usable token costs an atomic load. One that is due for refresh is refreshed in the
+// background, and handed out meanwhile. If it has expired, its callers wait, each on
+// its own context, for one refresh that belongs to none of them. A new token is saved
+// before anybody gets it.
 //
-// Only Refresher is required. A Source is safe for concurrent use, must not be
-// copied, and its fields must not be modified after first use. [Source.Close]
-// ends it.
+// Only Refresher is required, and Key beside Store. A Source is safe for concurrent
+// use, must not be copied, and its fields must not be modified after first use.
+// [Source.Close] ends it. Printing it shows no token.
 type Source struct {
 	// Refresher gets new tokens; required.
 	Refresher Refresher
-	// Initial is the token at hand, from a login or from the configuration; a
-	// refresh token alone will do. It is used while Store has no record. If nil,
-	// the first token is asked for when it is needed.
-	Initial *oauth2.Token
-	// Store keeps the record between processes. If nil, it is kept in memory.
+	// Store keeps the session between processes. If nil, it is kept in memory.
 	Store Store
-	// Key is the record's key in Store. If "", it is "default".
+	// Key names the session in Store; required with a Store. Sources of one Store and
+	// one Key have one session: they must be of the same server and client.
 	Key string
-	// Variant tells access tokens apart where one refresh token gives several, for
-	// other resources or scopes (RFC 8707): Sources with the same Store and Key
-	// share the refresh token, and those with the same Variant the access token
-	// too. It is a name; what to ask for is the Refresher's.
+	// Variant tells access tokens of one session apart, where its refresh token gives
+	// several, for other resources or scopes (RFC 8707). It is a name; what to ask for
+	// is the Refresher's. Sources with the same Store and Key share the refresh token,
+	// and those with the same Variant the access token too. SetToken and Forget of one
+	// are noticed by the others at their next refresh, and at once with Watch.
 	Variant string
-	// EarlyRefresh is how long before its end a token is renewed. If 0, a fifth
-	// of its lifetime, and at most five minutes; at most half a lifetime in any
-	// case, less a random share so that replicas do not meet. Negative means not
-	// before the token has ended.
+	// Initial is a token from a configuration. It is imported once: it is used only if
+	// Store has never had a session under Key, also after Forget. The result of a
+	// login goes into SetToken. If nil, the first token is asked for when it is needed.
+	Initial *oauth2.Token
+	// EarlyRefresh is how long before its expiry a token is refreshed. If 0, a fifth of
+	// its lifetime, and at most five minutes; at most half a lifetime in any case, less
+	// a random share so that replicas do not meet. Negative means not before it has
+	// expired.
 	EarlyRefresh time.Duration
-	// RefreshTimeout ends a refresh, whoever waits for it. If 0 or less, it is ten
-	// seconds. Where another process refreshes the same token, its lease is waited
-	// for before. A lease is five seconds longer than this: if that is more than
-	// ReplayWindow, a process that dies in a refresh takes the login along.
+	// RefreshTimeout is how long callers wait for a refresh. If 0 or less, it is ten
+	// seconds. An answer that comes up to five seconds later is still used. Where
+	// another process refreshes the same token, that is waited for before.
 	RefreshTimeout time.Duration
-	// ReplayWindow is how long after a refresh token was first sent without an
-	// answer it may be sent again. If 0, it is 20 seconds; negative means never;
-	// [ReplayForever] suits servers that do not rotate refresh tokens, and programs
-	// that would rather have a server end a login than end it themselves. A server's
-	// documentation calls it leeway, grace or overlap period.
-	ReplayWindow time.Duration
-	// AllowRefreshWithoutStore refreshes also while Store does not answer, from what
-	// is in memory, and hands out the new token before it is saved. Setting this
-	// where other processes share the token can spend a one-time refresh token
-	// twice, which ends the login; and a process that dies then takes the token
-	// along. Without it a usable token is served and a one-time one is not spent.
+	// GracePeriod is how long the server takes a refresh token again after its first
+	// use. Servers call it leeway, grace, reuse interval or overlap period. While it
+	// runs, a refresh token that was sent without an answer is sent again, twice.
+	// After it the refresh token is sent again only when the access token is no longer
+	// usable. If 0, it is 20 seconds. [GraceForever] suits servers that do not rotate
+	// refresh tokens. Negative means that no refresh token is ever sent again: then
+	// [ErrInDoubt] can be permanent, and only a login helps.
+	GracePeriod time.Duration
+	// AllowRefreshWithoutStore refreshes also while Store does not answer, and hands
+	// out the new token before it is saved. Setting this where other processes share
+	// the session can use a refresh token twice, which ends the session at servers
+	// that rotate; and a process that dies then takes the new token with it. Without
+	// it, a usable token is handed out and no refresh token is sent.
 	AllowRefreshWithoutStore bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
-	cur     atomic.Pointer[snapshot]
-	failing atomic.Pointer[failure]
-	own     flight.Group[*snapshot]
-	shared  *flight.Group[*snapshot] // of Sources, in place of own: less memory for each
-	subject string                   // in shared
-	private MemoryStore              // where Store is nil
-	logins  sync.Mutex               // one SetToken at a time, or an older one could be published last
-
-	renewing atomic.Bool                   // there is a flight: no need to ask for one
-	info     atomic.Pointer[userInfoEntry] // of its user, if it is one of Sources
-	pinned   atomic.Bool                   // there is something unsaved: not to be dropped
-
-	// These belong to the flight.
-	unsaved *unsaved // the token that Store did not take
-	dead    *deadToken
-	name    string    // see owner
-	unsent  time.Time // of the mark that may or may not be in the Store
+	of      atomic.Pointer[session] // the session; nil until the first use
+	prepare sync.Mutex              // one first use at a time
+	bad     error                   // why there is no session: of a Source of Sources
+	many    bool                    // it is one of Sources, which ends it
+	private MemoryStore             // where Store is nil
+	flights flight.Group[*snapshot]
+	late    sync.WaitGroup
+	logins  sync.Mutex // one SetToken or Forget at a time
 }
 
-// failure is why the last refresh failed, and when the next may be tried.
-type failure struct {
-	of   *snapshot // the token that was to be replaced
-	err  error
-	at   time.Time
-	wait time.Duration
-	row  int // failures in a row
-}
-
-// failure returns the last failure to replace cur. One of an older token does not
-// count any more.
-func (s *Source) failure(cur *snapshot) *failure {
-	if f := s.failing.Load(); f != nil && f.of == cur {
-		return f
+// session returns the session, and makes it at first use.
+func (s *Source) session() (*session, error) {
+	if own := s.of.Load(); own != nil || s.bad != nil {
+		return own, s.bad
 	}
-	return nil
+	s.prepare.Lock()
+	defer s.prepare.Unlock()
+	if own := s.of.Load(); own != nil {
+		return own, nil
+	}
+	if s.Store != nil && s.Key == "" {
+		return nil, errors.New("authtrip: Source.Key is empty: with a Store, it names the session")
+	}
+	set, err := newSettings(s, &s.flights, &s.late)
+	if err != nil {
+		return nil, err
+	}
+	own := &session{set: set, key: s.Key}
+	if set.store == nil {
+		set.store = &s.private
+	}
+	s.of.Store(own)
+	return own, nil
 }
 
-func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
+// snapshot implements tokens.
+func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
+	own := s.of.Load()
+	if own == nil {
+		var err error
+		if own, err = s.session(); err != nil {
+			return nil, err
+		}
+	}
+	return own.snapshot(ctx)
+}
 
 // Token returns the token: [Source.TokenContext] without a context.
 func (s *Source) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
@@ -152,159 +172,101 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return snap.token, nil
 }
 
-// Invalidate says that a server refused tok, so that the next caller gets
-// another one. A token that is not the current one has been replaced already,
-// and nothing happens.
+// Refresh replaces the token whatever its state, and returns the new one: by hand what
+// happens by itself before a token expires. Concurrent calls share one refresh, also
+// with one that is in flight. It is never answered with the token that it was to
+// replace. It is no word against that token, which stays in use until there is
+// another one: for a token that an API rejected, use Invalidate.
 //
-// Where tokens are refused as soon as they are made, the replacement is paced:
-// until it is due, the refused token stays. Invalidate never blocks.
+// It blocks until the refresh is done or ctx ends. Its errors are those of
+// TokenContext; while an attempt after a failure is not due, it returns that failure.
+func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
+	own, err := s.session()
+	if err != nil {
+		return nil, err
+	}
+	snap, err := own.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snap.token, nil
+}
+
+// Invalidate says that an API rejected tok, so that the next caller gets another one.
+// If the token was replaced meanwhile, nothing happens.
+//
+// Where tokens are rejected as soon as they are made, their replacement is backed off:
+// until it is due, the rejected token stays. Invalidate never blocks.
 func (s *Source) Invalidate(tok *oauth2.Token) {
-	if snap := s.cur.Load(); snap != nil && tok != nil && snap.token.AccessToken == tok.AccessToken {
-		s.reject(snap)
+	own := s.of.Load()
+	if own == nil || tok == nil {
+		return
+	}
+	if snap := own.cur.Load(); snap != nil && snap.token.AccessToken == tok.AccessToken {
+		own.reject(snap)
 	}
 }
 
-// SetToken puts tok, the result of a new login, in place of whatever is there,
-// and ends a state of failure. It returns when tok is stored; on an error the
-// old token is still in place.
+// SetToken puts tok, the result of a login, in place of whatever is there. It always
+// wins: over what the Store holds, over a refresh in flight, over a session that has
+// ended. It returns when tok is saved; on an error the old token is still in place.
+// Other processes notice at their next refresh, and at once with [Source.Watch].
 func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.AccessToken == "" && tok.RefreshToken == "" {
 		return errors.New("authtrip: SetToken: token is empty")
 	}
-	s.logins.Lock()
-	defer s.logins.Unlock()
-	rec := (*record)(nil).with(tok, time.Now())
-	for {
-		_, version, err := s.load(ctx)
-		if err != nil && version == "" && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		// A record that is there and cannot be read is replaced as well.
-		version, err = s.store().Save(ctx, s.key(), rec.encode(s.Variant), version)
-		if errors.Is(err, ErrConflict) {
-			continue // a refresh was faster; the new login still wins
-		}
-		if err != nil {
-			return fmt.Errorf("authtrip: SetToken: %w", err)
-		}
-		s.cur.Store(s.newSnapshot(rec, version))
-		s.emit(Event{Kind: EventTokenObtained})
-		return nil
+	own, err := s.session()
+	if err != nil {
+		return err
 	}
+	return own.login(ctx, tok)
 }
 
-// Forget removes the token from the Store and from memory, as at the end of a
-// login; other processes notice at their next refresh. After it every caller gets
-// [ErrReauthRequired] until [Source.SetToken].
+// Forget ends the session, as a logout does: it takes the token out of the Store and
+// of memory, and leaves a tombstone, so that no other process and no Initial brings
+// the session back. After it every caller gets [ErrLoggedOut] until SetToken. Other
+// processes notice at their next refresh, and at once with [Source.Watch].
 //
-// It returns what it removed, for the server to revoke; nil if there was nothing,
-// or nothing that can be read. On an error the token is still in place.
+// It returns the newest token that it removed, for the server to revoke; nil if there
+// was nothing, or nothing that can be read. On an error the token is still in place.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
-	s.logins.Lock()
-	defer s.logins.Unlock()
-	for {
-		rec, version, err := s.load(ctx)
-		if err == nil || version != "" {
-			err = s.store().Delete(ctx, s.key(), version)
-		}
-		if errors.Is(err, ErrConflict) {
-			continue
-		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, fmt.Errorf("authtrip: Forget: %w", err)
-		}
-		gone := s.newSnapshot(&record{}, "")
-		gone.forgotten = true
-		old := s.cur.Swap(gone)
-		switch {
-		case rec != nil:
-			return rec.token(), nil
-		case old != nil && !old.forgotten:
-			return old.token, nil
-		case old == nil:
-			return s.Initial, nil
-		}
-		return nil, nil
+	own, err := s.session()
+	if err != nil {
+		return nil, err
 	}
+	rec, err := own.logout(ctx)
+	if rec == nil || err != nil {
+		return nil, err
+	}
+	return rec.token(), nil
 }
 
-// Close ends the Source: it blocks until a refresh in flight is done, which takes
-// RefreshTimeout and the time to save at most, as a refresh that is cut short can
-// lose a token. One that waits for another process ends at once, with [ErrClosed].
-// After it a token that is still usable is served, and no other is asked for.
+// Close ends the Source. It blocks until a refresh in flight is done, which takes
+// RefreshTimeout and the time to save at most, as a refresh that is cut short can lose
+// a token; and it tries once more to save what could not be saved. A refresh that
+// waits for another process ends at once, with [ErrClosed]. After Close a token that
+// is still usable is handed out, and no other is asked for.
 //
 // A Source that is one of [Sources] ends with them, and not by this.
 func (s *Source) Close() error {
-	if s.shared == nil {
-		s.own.Close()
+	if s.many {
+		return nil
+	}
+	s.flights.Close()
+	s.late.Wait()
+	if own := s.of.Load(); own != nil {
+		own.close()
 	}
 	return nil
 }
 
-func (s *Source) flights() *flight.Group[*snapshot] {
-	if s.shared != nil {
-		return s.shared
-	}
-	return &s.own
-}
+// String says nothing of the token: it is what a log gets.
+func (s *Source) String() string { return "authtrip.Source" }
 
-// snapshot is the way of every request.
-func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
-	snap := s.cur.Load()
-	if snap.fresh() {
-		return snap, nil
-	}
-	if snap.usable() {
-		if !s.renewing.Load() && s.failure(snap).due() {
-			s.flights().Start(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
-				return s.renew(ctx, snap)
-			})
-		}
-		return snap, nil
-	}
-	if f := s.failure(snap); !f.due() {
-		return nil, f.err
-	}
-	got, err := s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
-		return s.renew(ctx, snap)
-	})
-	if err == nil && got.refused.Load() {
-		// It was refused before its flight had ended.
-		seen := got
-		got, err = s.flights().Do(ctx, s.subject, s.flightTimeout(), func(ctx context.Context) (*snapshot, error) {
-			return s.renew(ctx, seen)
-		})
-	}
-	if errors.Is(err, flight.ErrClosed) {
-		return nil, ErrClosed
-	}
-	return got, err
-}
+// GoString implements [fmt.GoStringer] as String does.
+func (s *Source) GoString() string { return s.String() }
 
-// reject marks a snapshot as refused by a server, unless it replaced a refused
-// one that was refused so lately that another try would be one of a series.
-func (s *Source) reject(snap *snapshot) {
-	if snap.refusals > 0 {
-		snap.judge(false)
-	}
-	if snap.verdict.Load() == verdictRefused && time.Since(snap.born) < snap.patience {
-		return
-	}
-	if !snap.refused.Swap(true) {
-		s.emit(Event{Kind: EventTokenRefused})
-	}
-}
+// LogValue implements [slog.LogValuer] as String does.
+func (s *Source) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// backoff is the wait after n failures in a row: a quarter of a second,
-// doubling, up to half a minute, less a random share.
-func backoff(n int) time.Duration {
-	d := min(250*time.Millisecond<<min(max(n-1, 0), 10), 30*time.Second)
-	return d - time.Duration(rand.Int64N(int64(d)/5))
-}
-
-func (s *Source) timeout() time.Duration {
-	if s.RefreshTimeout <= 0 {
-		return 10 * time.Second
-	}
-	return s.RefreshTimeout
-}
+var _ fmt.Stringer = (*Source)(nil)

@@ -168,10 +168,10 @@ func TestPain15FailuresAreToldApart(t *testing.T) {
 		want  string
 	}{
 		{"busy", authtriptest.Fault{Status: http.StatusTooManyRequests}, nil, passes},
-		{"down", authtriptest.Fault{Status: http.StatusServiceUnavailable}, func(r *rig) { r.src.ReplayWindow = authtrip.ReplayForever }, passes},
+		{"down", authtriptest.Fault{Status: http.StatusServiceUnavailable}, func(r *rig) { r.src.GracePeriod = authtrip.GraceForever }, passes},
 		{"logged out", authtriptest.Fault{Error: "invalid_grant"}, nil, login},
 		{"no endpoint", authtriptest.Fault{}, func(r *rig) { r.src.Refresher = &authtrip.Grant{ClientID: "client"} }, config},
-		{"store full", authtriptest.Fault{}, func(r *rig) { r.src.Store = &killedStore{after: 1} }, repair}, // after the mark
+		{"store full", authtriptest.Fault{}, func(r *rig) { r.src.Store = &killedStore{after: 2} }, repair}, // Initial and the marker
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, rotating(time.Hour), tt.setup, func(t *testing.T, r *rig) {

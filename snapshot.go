@@ -11,32 +11,33 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/internal/lifecycle"
 	"example.com/authtrip/internal/wire"
 )
 
-// A snapshot is one token as it was published. It never changes, but for what
+// A snapshot is one token as it is handed out. It never changes, but for what
 // servers said of it.
 type snapshot struct {
-	source    *Source // whose it is; nil if a Transport made it of a foreign token
-	token     *oauth2.Token
-	header    []string // the Authorization header's value; shared, cap 1
-	err       error    // why there is no header
-	version   string
-	forgotten bool   // stands for no token: nothing but a login helps
-	login     string // the record's: the same until another user may have logged in; "": not known
+	of     *session // whose it is; nil if a third-party source made the token
+	token  *oauth2.Token
+	header []string // the Authorization header's value; shared, cap 1
+	err    error    // why there is no header
+	rec    *record  // what the Store holds of it
+	login  string   // the record's: the same until another user may have logged in; "": not known
 
-	generation uint64 // of the record
+	// All times count from born, which has a monotonic reading: steps of the clock do
+	// no harm.
+	born     time.Time
+	refresh  time.Duration // when it is due for refresh
+	lifetime time.Duration // when it expires
+	next     atomic.Int64  // when a reader has to do something: refresh, or a look at the Store
 
-	born     time.Time     // with a monotonic reading: steps of the clock do no harm
-	ageing   time.Duration // from born, when to renew it
-	lifetime time.Duration // from born, when it ends
+	refused atomic.Bool // by an API, and to be replaced
 
-	refused atomic.Bool // by a server, and to be replaced
-
-	// Of a token that replaced a refused one:
+	// Of a token that replaced a rejected one:
 	verdict  atomic.Int32  // what its first use came to
-	refusals int           // how many in a row were refused when they were new
-	patience time.Duration // from born, how long it is kept if it is one of them
+	refusals int           // how many in succession were rejected when they were new
+	patience time.Duration // how long it is kept if it is one of them
 }
 
 const (
@@ -45,23 +46,38 @@ const (
 	verdictRefused
 )
 
-func (s *snapshot) fresh() bool {
-	return s != nil && !s.refused.Load() && time.Since(s.born) < s.ageing
+// fresh reports whether a reader may take the token and go.
+func (snap *snapshot) fresh() bool {
+	return snap != nil && !snap.refused.Load() && time.Since(snap.born) < time.Duration(snap.next.Load())
 }
 
-func (s *snapshot) usable() bool {
-	return s != nil && !s.refused.Load() && time.Since(s.born) < s.lifetime
+func (snap *snapshot) usable() bool {
+	return snap != nil && !snap.refused.Load() && time.Since(snap.born) < snap.lifetime
 }
 
-// record returns what of the Store's record is in memory.
-func (s *snapshot) record() *record {
-	if s == nil {
-		return nil
+// due reports whether the token is due for refresh.
+func (snap *snapshot) due() bool { return time.Since(snap.born) >= snap.refresh }
+
+// lookDue reports whether the Store has to be looked at.
+func (snap *snapshot) lookDue() bool {
+	return time.Since(snap.born) >= time.Duration(snap.next.Load())
+}
+
+// looked says that the Store was looked at just now.
+func (snap *snapshot) looked() {
+	snap.next.Store(int64(min(snap.refresh, time.Since(snap.born)+lookInterval)))
+}
+
+// position orders the snapshot among those of its session. It works for nil.
+func (snap *snapshot) position() lifecycle.Position {
+	if snap == nil {
+		return lifecycle.Position{}
 	}
-	rec := (*record)(nil).with(s.token, s.born)
-	rec.Login, rec.Generation = s.login, s.generation
-	return rec
+	return snap.rec.position()
 }
+
+// loggedOut reports whether the snapshot stands for a logout.
+func (snap *snapshot) loggedOut() bool { return snap != nil && snap.rec != nil && snap.rec.LoggedOut }
 
 // judge records what the first use of a new token came to. One that was accepted
 // once is a good one, whatever happens to it later.
@@ -74,31 +90,56 @@ func (snap *snapshot) judge(ok bool) {
 }
 
 // newSnapshot makes of a record what a request needs.
-func (s *Source) newSnapshot(rec *record, version string) *snapshot {
+func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	now := time.Now()
-	snap := &snapshot{source: s, token: rec.token(), version: version, login: rec.Login, generation: rec.Generation, born: now}
+	own := *rec
+	snap := &snapshot{of: of, token: rec.token(), rec: &own, login: rec.Login, born: now}
 	if snap.header, snap.err = authorization(snap.token); snap.err == nil {
 		// The token is the header's tail: among many users, half the memory.
 		snap.token.AccessToken = snap.header[0][len(bearer):]
+		own.AccessToken = text(snap.token.AccessToken)
 	}
 	switch {
 	case rec.AccessToken == "":
 	case rec.Expiry.IsZero():
-		snap.ageing, snap.lifetime = math.MaxInt64, math.MaxInt64
+		snap.refresh, snap.lifetime = math.MaxInt64, math.MaxInt64
 	default:
 		total := rec.Expiry.Sub(rec.ObtainedAt)
-		left := rec.Expiry.Sub(now)
-		// What is on its way when a token ends is refused, so it ends a little
-		// before its end.
+		// By another machine's clock it may seem to live longer than it does.
+		left := min(rec.Expiry.Sub(now), total)
+		// What is on its way when a token expires is rejected, so it expires a little
+		// early.
 		snap.lifetime = left - min(total/20, 10*time.Second)
-		snap.ageing = min(left-s.early(total), snap.lifetime)
+		snap.refresh = min(left-earlyShare(early, total), snap.lifetime)
 	}
+	snap.next.Store(int64(snap.refresh))
 	return snap
 }
 
-// early is how long before its end a token of this lifetime is renewed.
-func (s *Source) early(total time.Duration) time.Duration {
-	d := min(s.EarlyRefresh, total/2)
+// follow takes over what is known of the snapshot before: one with the same access
+// token keeps its times and what servers said of it, and one that replaces a rejected
+// token counts how many were rejected before it.
+func (snap *snapshot) follow(old *snapshot) {
+	switch {
+	case old == nil || old.rec == nil:
+	case old.token.AccessToken == snap.token.AccessToken && old.login == snap.login:
+		snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
+		snap.next.Store(old.next.Load())
+		snap.refused.Store(old.refused.Load())
+		snap.verdict.Store(old.verdict.Load())
+		snap.refusals, snap.patience = old.refusals, old.patience
+	case old.login == snap.login && (old.refused.Load() || old.verdict.Load() == verdictRefused):
+		snap.refusals = 1
+		if old.verdict.Load() == verdictRefused {
+			snap.refusals = old.refusals + 1
+		}
+		snap.patience = backoff(snap.refusals)
+	}
+}
+
+// earlyShare is how long before its expiry a token of this lifetime is refreshed.
+func earlyShare(early, total time.Duration) time.Duration {
+	d := min(early, total/2)
 	switch {
 	case d < 0:
 		return 0

@@ -12,71 +12,77 @@ import (
 	"example.com/authtrip/internal/flight"
 )
 
-// Sources are the living tokens of many subjects behind one [Transport]: each
-// request carries the token of the subject in its context.
+// Sources hands out the access tokens of many sessions behind one [Transport]: each
+// request carries the token of the key in its context.
 //
-//	client := &http.Client{Transport: &authtrip.Transport{Source: &authtrip.Sources{
-//		New: func(subject string) (*authtrip.Source, error) {
-//			return &authtrip.Source{Refresher: grant, Store: store, Key: subject}, nil
-//		},
-//	}}}
-//	ctx = authtrip.WithSubject(ctx, userID)
+//	users := &authtrip.Sources{Each: authtrip.Source{Refresher: grant, Store: store}}
+//	client := &http.Client{Transport: &authtrip.Transport{Source: users}}
+//	ctx = authtrip.WithKey(ctx, sessionID)
 //
-// A subject's [Source] is made when it is first needed, and dropped when it is
-// idle or there are too many; what it knows is in its Store. Nothing is shared
-// between subjects but a map, so that a slow one delays no other.
+// A key names a session. Where one user may be logged in twice, it is the session's
+// name and not the user's: a logout ends what is under the key.
 //
-// Only New is required. Sources is safe for concurrent use, must not be copied,
-// and its fields must not be modified after first use. [Sources.Close] ends it; one
-// that is only dropped goes when its subjects have become idle.
+// A session is read from the Store when it is first needed, and dropped from memory
+// when it is idle or there are too many. Sessions share nothing but the configuration
+// and a map, so that a slow one delays no other.
+//
+// Only Each or New is required. Sources is safe for concurrent use, must not be
+// copied, and its fields must not be modified after first use. [Sources.Close] ends it.
 type Sources struct {
-	// New makes the Source of a subject; required. It returns a new one each time,
-	// whose Store outlives it and whose Key is the subject's own. It is called with
-	// no lock held, and may be called twice for one subject, of which one result is
-	// used.
-	New func(subject string) (*Source, error)
-	// Subject says whose token a request with this context carries. If nil, it is
-	// the one of [WithSubject].
-	Subject func(ctx context.Context) (string, error)
-	// MaxSources is how many are kept in memory. If 0 or less, it is 10,000. Twice
-	// the number that is in use at a time is a good value.
+	// Each is what all sessions have in common. Its Key and Initial must be empty: the
+	// key is that of the context. If its Store is nil, sessions are kept in memory, and
+	// stay there until Forget.
+	Each Source
+	// New, if set, returns the Source of a key in place of Each, for sessions that
+	// differ. It returns a new one each time, whose Store outlives it. It is called with
+	// no lock held, and may be called twice for one key, of which one result is used.
+	New func(key string) (*Source, error)
+	// Key says whose token a request with this context carries. If nil, it is the one
+	// of [WithKey].
+	Key func(ctx context.Context) (string, error)
+	// MaxSources is how many sessions are kept in memory. If 0 or less, it is 10,000.
+	// Twice the number that is in use at a time is a good value.
 	MaxSources int
-	// IdleTime is how long an unused one is kept at least; after twice that time it
-	// is gone. If 0, it is ten minutes; negative means until there are too many.
+	// IdleTime is how long an unused session is kept in memory at least; after twice
+	// that time it is gone. If 0, it is ten minutes; negative means until there are too
+	// many.
 	IdleTime time.Duration
 
 	mu sync.RWMutex // guards what follows
-	// A subject is put into young when it is used. Now and then young becomes old,
-	// and what was old and has not been used since is dropped.
-	young, old map[string]*Source
-	timer      *time.Timer // makes young old; nil while there is nothing
-	closed     bool
+	// A session is put into recent when it is used. Now and then recent becomes before,
+	// and what was there and has not been used since is dropped.
+	recent, before map[string]*session
+	timer          *time.Timer // rotates the two; nil while there is nothing
+	closed         bool
+	set            *settings // of Each; nil until it is needed
 
-	flights flight.Group[*snapshot] // of all, by subject
+	flights flight.Group[*snapshot] // of all, by key
+	late    sync.WaitGroup
 }
 
-type subjectKey struct{}
+type contextKey struct{}
 
-// WithSubject returns a context whose requests carry the token of subject, a name
-// that the application chooses: an issuer and a sub, a user's number, a tenant.
-func WithSubject(ctx context.Context, subject string) context.Context {
-	return context.WithValue(ctx, subjectKey{}, subject)
+// WithKey returns a context whose requests carry the token of the session under key, a
+// name that the application chooses: a session's random name, a tenant, a user's number.
+func WithKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, contextKey{}, key)
 }
 
-// Source returns the Source of a subject, and makes it where there is none: to set
-// a token after a login, or to forget it.
-func (s *Sources) Source(subject string) (*Source, error) {
-	s.mu.RLock()
-	src := s.young[subject]
-	s.mu.RUnlock()
-	if src != nil {
-		return src, nil
+// Source returns the Source of the session under key: to set a token after a login, to
+// forget it, to see how it fares. It is cheap, and need not be kept or closed. What
+// is wrong, such as a New that fails, is returned by the methods of the result.
+func (s *Sources) Source(key string) *Source {
+	handle := &Source{Key: key, many: true}
+	own, err := s.session(key)
+	if err != nil {
+		handle.bad = err
+	} else {
+		handle.of.Store(own)
 	}
-	return s.admit(subject)
+	return handle
 }
 
-// TokenContext returns the token of the subject in ctx, as [Source.TokenContext]
-// does.
+// TokenContext returns the token of the key in ctx, as [Source.TokenContext] does.
 func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	snap, err := s.snapshot(ctx)
 	if err != nil {
@@ -85,115 +91,195 @@ func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return snap.token, nil
 }
 
-// Token returns an error, as there is no subject without a context. It makes
-// Sources an [oauth2.TokenSource], which is what a Transport takes.
+// Token returns an error, as there is no key without a context. It makes Sources an
+// [oauth2.TokenSource], which is what a Transport takes.
 func (s *Sources) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
-// Close ends every Source in memory and blocks until their refreshes in flight
-// are done. After it there are only errors.
+// Close ends every session in memory and blocks until their refreshes in flight are
+// done. After it there are only errors.
 func (s *Sources) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	s.young, s.old = nil, nil
+	recent, before := s.recent, s.before
+	s.recent, s.before = nil, nil
 	if s.timer != nil {
 		s.timer.Stop()
 		s.timer = nil
 	}
 	s.mu.Unlock()
 	s.flights.Close()
+	s.late.Wait()
+	for _, own := range recent {
+		own.close()
+	}
+	for _, own := range before {
+		own.close()
+	}
 	return nil
 }
 
+// String says nothing of the sessions: it is what a log gets.
+func (s *Sources) String() string { return "authtrip.Sources" }
+
+// GoString implements [fmt.GoStringer] as String does.
+func (s *Sources) GoString() string { return s.String() }
+
+// snapshot implements tokens.
 func (s *Sources) snapshot(ctx context.Context) (*snapshot, error) {
-	subject, err := s.subject(ctx)
+	key, err := s.key(ctx)
 	if err != nil {
 		return nil, err
 	}
-	src, err := s.Source(subject)
+	own, err := s.session(key)
 	if err != nil {
 		return nil, err
 	}
-	return src.snapshot(ctx)
+	return own.snapshot(ctx)
 }
 
-func (s *Sources) subject(ctx context.Context) (string, error) {
-	if s.Subject != nil {
-		return s.Subject(ctx)
+// rejected implements tokens. The session may have been dropped from memory while its
+// request was on its way: it comes back, or the one in its place is told.
+func (s *Sources) rejected(snap *snapshot) {
+	snap.of.reject(snap)
+	own, err := s.place(snap.of)
+	if err != nil || own == snap.of {
+		return
 	}
-	subject, _ := ctx.Value(subjectKey{}).(string)
-	if subject == "" {
-		return "", errors.New("authtrip: the request's context names no subject: use WithSubject, or set Sources.Subject")
+	if own.cur.CompareAndSwap(nil, snap) {
+		return
 	}
-	return subject, nil
+	if cur := own.cur.Load(); cur != snap && cur.token.AccessToken == snap.token.AccessToken {
+		own.reject(cur)
+	}
 }
 
-// admit puts a subject's Source among the young.
-func (s *Sources) admit(subject string) (*Source, error) {
+func (s *Sources) accepted(snap *snapshot) { snap.judge(true) }
+
+func (s *Sources) key(ctx context.Context) (string, error) {
+	if s.Key != nil {
+		return s.Key(ctx)
+	}
+	key, _ := ctx.Value(contextKey{}).(string)
+	if key == "" {
+		return "", errors.New("authtrip: the request's context has no key: use WithKey, or set Sources.Key")
+	}
+	return key, nil
+}
+
+// session returns the session under key, and makes it where there is none in memory.
+func (s *Sources) session(key string) (*session, error) {
 	s.mu.RLock()
-	src, closed := s.old[subject], s.closed
-	s.mu.RUnlock()
+	own, closed := s.recent[key], s.closed
+	if own == nil {
+		own = s.before[key]
+		s.mu.RUnlock()
+	} else {
+		s.mu.RUnlock()
+		return own, nil
+	}
 	if closed {
 		return nil, ErrClosed
 	}
-	if src == nil {
-		if s.New == nil {
-			return nil, errors.New("authtrip: Sources.New is nil")
-		}
-		made, err := s.New(subject)
+	if own == nil {
+		made, err := s.make(key)
 		if err != nil {
-			return nil, fmt.Errorf("authtrip: Sources.New: %w", err)
+			return nil, err
 		}
-		if made == nil || made.Store == nil {
-			return nil, errors.New("authtrip: Sources.New must return a Source that has a Store: it is dropped when it is idle")
-		}
-		src = made
-		src.shared, src.subject = &s.flights, subject
+		own = made
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.place(subject, src)
+	return s.place(own)
 }
 
-// place is the locked half of admit; somebody may have been faster.
-func (s *Sources) place(subject string, src *Source) (*Source, error) {
+func (s *Sources) make(key string) (*session, error) {
+	if s.New == nil {
+		set, err := s.settings()
+		if err != nil {
+			return nil, err
+		}
+		return &session{set: set, key: key, name: key}, nil
+	}
+	src, err := s.New(key)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("authtrip: Sources.New: %w", err)
+	case src == nil || src.Store == nil:
+		return nil, errors.New("authtrip: Sources.New must return a Source that has a Store: it is dropped when it is idle")
+	case src.Key == "":
+		return nil, errors.New("authtrip: Sources.New must return a Source that has a Key: it names the session in the Store")
+	}
+	set, err := newSettings(src, &s.flights, &s.late)
+	if err != nil {
+		return nil, err
+	}
+	return &session{set: set, key: src.Key, name: key}, nil
+}
+
+// settings returns those of Each.
+func (s *Sources) settings() (*settings, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.set != nil:
+		return s.set, nil
+	case s.Each.Key != "":
+		return nil, errors.New("authtrip: Sources.Each.Key is set: the key of each session is that of the context")
+	case s.Each.Initial != nil:
+		return nil, errors.New("authtrip: Sources.Each.Initial is set: it would be everybody's token")
+	}
+	set, err := newSettings(&s.Each, &s.flights, &s.late)
+	if err != nil {
+		return nil, err
+	}
+	if set.store == nil {
+		set.store = &s.Each.private
+	}
+	s.set = set
+	return set, nil
+}
+
+// place puts a session among the recent ones, and returns the one that is there: somebody
+// may have been faster.
+func (s *Sources) place(own *session) (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
 	}
-	if there := s.young[subject]; there != nil {
+	if there := s.recent[own.name]; there != nil {
 		return there, nil
 	}
-	if there := s.old[subject]; there != nil {
-		src = there
-		delete(s.old, subject)
+	if there := s.before[own.name]; there != nil {
+		own = there
+		delete(s.before, own.name)
 	}
 	limit := s.MaxSources
 	if limit <= 0 {
 		limit = 10_000
 	}
-	if len(s.young) >= max(limit/2, 1) {
-		s.turn()
+	if len(s.recent) >= max(limit/2, 1) {
+		s.rotate()
 	}
-	if s.young == nil {
-		s.young = make(map[string]*Source)
+	if s.recent == nil {
+		s.recent = make(map[string]*session)
 	}
-	s.young[subject] = src
+	s.recent[own.name] = own
 	s.arm()
-	return src, nil
+	return own, nil
 }
 
-// turn makes the young old and drops the old, but for those that hold a token
-// which their Store did not take.
-func (s *Sources) turn() {
-	dropped := s.old
-	s.old, s.young = s.young, make(map[string]*Source)
-	for subject, src := range dropped {
-		if src.pinned.Load() || src.renewing.Load() {
-			s.young[subject] = src
+// rotate drops what has not been used since the last time, but for sessions of which the
+// Store does not have all, and those in a round.
+func (s *Sources) rotate() {
+	dropped := s.before
+	s.before, s.recent = s.recent, make(map[string]*session)
+	for name, own := range dropped {
+		if own.pinned() {
+			s.recent[name] = own
 		}
 	}
 }
 
-// arm sees to it that there is a turn in IdleTime.
+// arm sees to it that there is a rotation in IdleTime.
 func (s *Sources) arm() {
 	idle := s.IdleTime
 	if idle == 0 {
@@ -209,8 +295,8 @@ func (s *Sources) arm() {
 			return
 		}
 		s.timer = nil
-		s.turn()
-		if len(s.young)+len(s.old) > 0 {
+		s.rotate()
+		if len(s.recent)+len(s.before) > 0 {
 			s.arm()
 		}
 	})

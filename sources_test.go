@@ -28,14 +28,14 @@ func many(r *rig, store authtrip.Store) (*authtrip.Sources, *atomic.Int32) {
 	return all, made
 }
 
-func TestEachRequestCarriesItsSubjectsToken(t *testing.T) {
+func TestEachRequestCarriesTheTokenOfItsKey(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		all, _ := many(r, new(authtrip.MemoryStore))
 		defer func() { _ = all.Close() }()
 		tokens := new(sync.Map)
 		crowd(200, func(i int) {
 			subject := fmt.Sprint("user", i%20)
-			ctx := authtrip.WithSubject(t.Context(), subject)
+			ctx := authtrip.WithKey(t.Context(), subject)
 			if status, err := r.get(ctx); status != http.StatusOK {
 				t.Errorf("%s: %d, %v", subject, status, err)
 			}
@@ -50,7 +50,7 @@ func TestEachRequestCarriesItsSubjectsToken(t *testing.T) {
 		})
 		r.srv.RevokeAll()
 		crowd(200, func(i int) {
-			if status, err := r.get(authtrip.WithSubject(t.Context(), fmt.Sprint("user", i%20))); status != http.StatusOK {
+			if status, err := r.get(authtrip.WithKey(t.Context(), fmt.Sprint("user", i%20))); status != http.StatusOK {
 				t.Errorf("user %d after the revocation: %d, %v", i%20, status, err)
 			}
 		})
@@ -58,18 +58,18 @@ func TestEachRequestCarriesItsSubjectsToken(t *testing.T) {
 	})
 }
 
-func TestRequestWithoutSubjectIsAnError(t *testing.T) {
+func TestRequestWithoutKeyIsAnError(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		many(r, new(authtrip.MemoryStore))
-		if _, err := r.get(t.Context()); err == nil || !strings.Contains(err.Error(), "WithSubject") {
+		if _, err := r.get(t.Context()); err == nil || !strings.Contains(err.Error(), "WithKey") {
 			t.Errorf("error = %v, want one that says what to do", err)
 		}
 		r.transport.Source = &authtrip.Sources{}
-		if _, err := r.get(authtrip.WithSubject(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Sources.New is nil") {
-			t.Errorf("error = %v, want one that names Sources.New", err)
+		if _, err := r.get(authtrip.WithKey(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Source.Refresher is nil") {
+			t.Errorf("error = %v, want one that names the field", err)
 		}
 		r.transport.Source = &authtrip.Sources{New: func(string) (*authtrip.Source, error) { return &authtrip.Source{}, nil }}
-		if _, err := r.get(authtrip.WithSubject(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Store") {
+		if _, err := r.get(authtrip.WithKey(t.Context(), "a")); err == nil || !strings.Contains(err.Error(), "Store") {
 			t.Errorf("error = %v, want one that asks for a Store", err)
 		}
 	})
@@ -78,7 +78,7 @@ func TestRequestWithoutSubjectIsAnError(t *testing.T) {
 func TestSlowUserDelaysNoOther(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		many(r, new(authtrip.MemoryStore))
-		slow := authtrip.WithSubject(t.Context(), "slow")
+		slow := authtrip.WithKey(t.Context(), "slow")
 		if _, err := r.get(slow); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestSlowUserDelaysNoOther(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		crowd(100, func(i int) {
-			if _, err := r.get(authtrip.WithSubject(t.Context(), fmt.Sprint("fast", i))); err != nil {
+			if _, err := r.get(authtrip.WithKey(t.Context(), fmt.Sprint("fast", i))); err != nil {
 				t.Error(err)
 			}
 		})
@@ -108,8 +108,8 @@ func TestSlowUserDelaysNoOther(t *testing.T) {
 func TestIdleSourcesAreDroppedAndComeBackFromTheStore(t *testing.T) {
 	inBubble(t, rotating(24*time.Hour), nil, func(t *testing.T, r *rig) {
 		all, made := many(r, new(authtrip.MemoryStore))
-		idle := authtrip.WithSubject(t.Context(), "idle")
-		busy := authtrip.WithSubject(t.Context(), "busy")
+		idle := authtrip.WithKey(t.Context(), "idle")
+		busy := authtrip.WithKey(t.Context(), "busy")
 		before, err := all.TokenContext(idle)
 		if err != nil {
 			t.Fatal(err)
@@ -146,7 +146,7 @@ func TestSourcesStayUnderTheirCap(t *testing.T) {
 	}}
 	crowd(8, func(g int) {
 		for i := range subjects / 8 {
-			if _, err := all.TokenContext(authtrip.WithSubject(t.Context(), fmt.Sprint(g, "/", i))); err != nil {
+			if _, err := all.TokenContext(authtrip.WithKey(t.Context(), fmt.Sprint(g, "/", i))); err != nil {
 				t.Error(err)
 				return
 			}
@@ -166,7 +166,7 @@ func TestSourceWithAnUnsavedTokenIsNotDropped(t *testing.T) {
 		store := new(slowStore)
 		r := newRig(t, rotating(time.Hour), nil)
 		all, made := many(r, store)
-		ctx := authtrip.WithSubject(t.Context(), "alice")
+		ctx := authtrip.WithKey(t.Context(), "alice")
 		if _, err := all.TokenContext(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -177,6 +177,7 @@ func TestSourceWithAnUnsavedTokenIsNotDropped(t *testing.T) {
 		before := made.Load()
 		wait(time.Hour)
 		store.down.Store(false)
+		wait(time.Minute)
 		if _, err := all.TokenContext(ctx); err != nil {
 			t.Errorf("the rotated token is lost: %v", err)
 		}
@@ -190,7 +191,7 @@ func TestSourceWithAnUnsavedTokenIsNotDropped(t *testing.T) {
 func TestClosedSourcesLeaveNothingBehind(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		all, _ := many(r, new(authtrip.MemoryStore))
-		ctx := authtrip.WithSubject(t.Context(), "alice")
+		ctx := authtrip.WithKey(t.Context(), "alice")
 		if _, err := r.get(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -202,11 +203,11 @@ func TestClosedSourcesLeaveNothingBehind(t *testing.T) {
 	})
 }
 
-func TestSubjectFunctionChooses(t *testing.T) {
+func TestKeyFunctionChooses(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		all, _ := many(r, new(authtrip.MemoryStore))
 		refused := errors.New("no session")
-		all.Subject = func(ctx context.Context) (string, error) {
+		all.Key = func(ctx context.Context) (string, error) {
 			if ctx.Value("session") == nil {
 				return "", refused
 			}
@@ -233,7 +234,7 @@ func BenchmarkSources(b *testing.B) {
 			}}
 			contexts := make([]context.Context, subjects)
 			for i := range contexts {
-				contexts[i] = authtrip.WithSubject(b.Context(), fmt.Sprint("user", i))
+				contexts[i] = authtrip.WithKey(b.Context(), fmt.Sprint("user", i))
 			}
 			var before, after runtime.MemStats
 			runtime.GC()

@@ -24,8 +24,9 @@ type leaseless struct{ authtrip.Store }
 func replicas(r *rig, n int, store authtrip.Store) []*authtrip.Source {
 	all := make([]*authtrip.Source, n)
 	for i := range all {
-		all[i] = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Store: store, OnEvent: r.events.add}
+		all[i] = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Key: "alice", Store: store, OnEvent: r.events.add}
 	}
+	r.others = append(r.others, all...)
 	return all
 }
 
@@ -154,7 +155,7 @@ func TestLosersInvalidGrantKeepsTheWinnersToken(t *testing.T) {
 		if err := <-got; err != nil {
 			t.Errorf("the loser failed: %v", err)
 		}
-		value, _, err := store.Load(t.Context(), "default")
+		value, _, err := store.Load(t.Context(), "alice")
 		if err != nil || !strings.Contains(string(value), login.RefreshToken) {
 			t.Errorf("the winner's token is gone: %v", err)
 		}
@@ -169,7 +170,7 @@ func TestForgetReturnsATokenThatHasEndedWithoutRefreshingIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		expire(r)
-		again := &authtrip.Source{Refresher: r.src.Refresher, Store: store}
+		again := &authtrip.Source{Refresher: r.src.Refresher, Key: "alice", Store: store}
 		removed, err := again.Forget(t.Context())
 		if err != nil || removed == nil || removed.RefreshToken != r.src.Initial.RefreshToken {
 			t.Errorf("Forget() = not the stored token, %v", err)
@@ -191,7 +192,7 @@ func TestGoodTokenInTheStoreIsUsedWhileAnotherProcessHasTheLease(t *testing.T) {
 		if _, err := all[0].Token(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.Lease(t.Context(), "default", time.Hour); err != nil {
+		if _, err := store.Lease(t.Context(), "alice", time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -250,14 +251,14 @@ func TestLoginReplacesARecordThatCannotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		damaged := new(authtrip.MemoryStore)
-		if _, err := damaged.Save(t.Context(), "default", []byte("{"), ""); err != nil {
+		if _, err := damaged.Save(t.Context(), "alice", []byte("{"), ""); err != nil {
 			t.Fatal(err)
 		}
 		for name, store := range map[string]authtrip.Store{
 			"damaged":            damaged,
 			"sealed with no key": &authtrip.Sealed{Store: under, Keys: key(2)},
 		} {
-			src := &authtrip.Source{Refresher: r.src.Refresher, Store: store}
+			src := &authtrip.Source{Refresher: r.src.Refresher, Key: "alice", Store: store}
 			if _, err := src.Token(); err == nil {
 				t.Errorf("%s: Token() has no error", name)
 			}
@@ -346,13 +347,13 @@ func TestCorruptRecordIsAnErrorAndStays(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		for _, doc := range []string{`{"format":1,`, `{"format":99}`} {
 			store := new(authtrip.MemoryStore)
-			if _, err := store.Save(t.Context(), "default", []byte(doc), ""); err != nil {
+			if _, err := store.Save(t.Context(), "alice", []byte(doc), ""); err != nil {
 				t.Fatal(err)
 			}
 			src := replicas(r, 1, store)[0]
 			_, err := src.Token()
 			wantSafe(t, err)
-			if value, _, err := store.Load(t.Context(), "default"); err != nil || string(value) != doc {
+			if value, _, err := store.Load(t.Context(), "alice"); err != nil || string(value) != doc {
 				t.Errorf("record %q is now %q, %v", doc, value, err)
 			}
 		}
@@ -491,9 +492,9 @@ func TestCallersThatLookedBeforeTheFlightLandedMakeNoSecondOne(t *testing.T) {
 	}
 }
 
-// TestLeaseOfTheDeadEndsInsideTheReplayWindow: with default settings, a process that
+// TestLeaseOfTheDeadEndsInsideTheGracePeriod: with default settings, a process that
 // dies in a refresh does not take the login along.
-func TestLeaseOfTheDeadEndsInsideTheReplayWindow(t *testing.T) {
+func TestLeaseOfTheDeadEndsInsideTheGracePeriod(t *testing.T) {
 	srv := rotating(time.Hour)
 	srv.ReuseGrace = 30 * time.Second
 	inBubble(t, srv, nil, func(t *testing.T, r *rig) {
@@ -542,7 +543,7 @@ func TestStoreThatLostItsLastWriteGetsItBack(t *testing.T) {
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)
 		}
-		older, _, err := store.Load(t.Context(), "default")
+		older, _, err := store.Load(t.Context(), "alice")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -550,8 +551,8 @@ func TestStoreThatLostItsLastWriteGetsItBack(t *testing.T) {
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)
 		}
-		_, version, _ := store.Load(t.Context(), "default")
-		if _, err := store.Save(t.Context(), "default", older, version); err != nil {
+		_, version, _ := store.Load(t.Context(), "alice")
+		if _, err := store.Save(t.Context(), "alice", older, version); err != nil {
 			t.Fatal(err)
 		}
 		expire(r)

@@ -28,11 +28,11 @@ func tokensOf(src oauth2.TokenSource) tokens {
 	return &thirdParty{source: src}
 }
 
-func (s *Source) rejected(snap *snapshot) { s.reject(snap) }
-func (s *Source) accepted(snap *snapshot) { snap.judge(true) }
+// rejected implements tokens.
+func (s *Source) rejected(snap *snapshot) { snap.of.reject(snap) }
 
-func (s *Sources) rejected(snap *snapshot) { snap.source.reject(snap) }
-func (s *Sources) accepted(snap *snapshot) { snap.judge(true) }
+// accepted implements tokens.
+func (s *Source) accepted(snap *snapshot) { snap.judge(true) }
 
 // thirdParty is a TokenSource that makes no snapshots itself.
 type thirdParty struct {

@@ -151,7 +151,7 @@ const (
 
 // sameLogin reports whether two tokens certainly speak for the same user.
 func sameLogin(a, b *snapshot) bool {
-	return a == b || a.login != "" && a.login == b.login && a.source == b.source
+	return a == b || a.login != "" && a.login == b.login && a.of == b.of
 }
 
 // last returns the last answer, if it was given to u.
@@ -165,8 +165,8 @@ func (u *UserInfoSource) last(snap *snapshot) *userInfoEntry {
 // slot is where the last answer for the user of snap is kept: with each of many
 // Sources its own.
 func (u *UserInfoSource) slot(snap *snapshot) *atomic.Pointer[userInfoEntry] {
-	if snap.source != nil && snap.source.shared != nil {
-		return &snap.source.info
+	if snap.of != nil && snap.of.name != "" {
+		return &snap.of.info
 	}
 	return &u.cur
 }
@@ -279,7 +279,7 @@ func flightKey(snap *snapshot) string {
 	if snap.login == "" {
 		return snap.token.AccessToken
 	}
-	return fmt.Sprintf("%p %s", snap.source, snap.login)
+	return fmt.Sprintf("%p %s", snap.of, snap.login)
 }
 
 // stale returns the last good answer, if it is of the same user, and err if there

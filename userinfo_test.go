@@ -522,7 +522,7 @@ func TestUserInfoOfManySubjectsIsNotMixedUp(t *testing.T) {
 		for range 3 {
 			crowd(300, func(i int) {
 				name := names[i%len(names)]
-				u, err := info.UserInfo(authtrip.WithSubject(t.Context(), name))
+				u, err := info.UserInfo(authtrip.WithKey(t.Context(), name))
 				if err != nil || u.Subject != name {
 					t.Errorf("UserInfo() of %s = %+v, %v", name, u, err)
 				}
@@ -1143,7 +1143,7 @@ func TestUsersOfSourcesKeepTheirOwnAnswers(t *testing.T) {
 		for range 20 {
 			crowd(50, func(i int) {
 				want := fmt.Sprint("user", i)
-				got, err := info.UserInfo(authtrip.WithSubject(t.Context(), want))
+				got, err := info.UserInfo(authtrip.WithKey(t.Context(), want))
 				if err != nil || got.Subject != want {
 					t.Errorf("%s: %v", want, err)
 				}

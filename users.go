@@ -78,6 +78,9 @@ func (u *Users) cache() Cache {
 
 func userKey(issuer, subject string) string { return "user:" + hashed(issuer, subject) }
 
+// userInfoFormat is the version of the document.
+const userInfoFormat = 1
+
 // userInfoDocument is how user info is kept in a [Cache].
 type userInfoDocument struct {
 	Format    int             `json:"format"`
@@ -88,13 +91,13 @@ type userInfoDocument struct {
 }
 
 func (u *UserInfo) encode() []byte {
-	doc, _ := json.Marshal(userInfoDocument{recordFormat, u.Issuer, u.Subject, u.FetchedAt, u.claims}) // claims were decoded once
+	doc, _ := json.Marshal(userInfoDocument{userInfoFormat, u.Issuer, u.Subject, u.FetchedAt, u.claims}) // claims were decoded once
 	return doc
 }
 
 func decodeUserInfo(b []byte) (*UserInfo, error) {
 	var doc userInfoDocument
-	if err := json.Unmarshal(b, &doc); err != nil || doc.Format != recordFormat || doc.Subject == "" {
+	if err := json.Unmarshal(b, &doc); err != nil || doc.Format != userInfoFormat || doc.Subject == "" {
 		return nil, errors.New("authtrip: user info in the Cache is not of this version of authtrip")
 	}
 	return &UserInfo{Issuer: doc.Issuer, Subject: doc.Subject, FetchedAt: doc.FetchedAt, claims: doc.Claims}, nil

@@ -20,7 +20,7 @@ func (authtripPeer) Wrap(u User) (http.RoundTripper, error) {
 }
 
 func authtripSource(u User) *authtrip.Source {
-	src := &authtrip.Source{EarlyRefresh: u.Margin, Store: u.Store}
+	src := &authtrip.Source{EarlyRefresh: u.Margin, Key: "alice", Store: u.Store}
 	if u.Store != nil {
 		src.Key = "alice"
 	}
@@ -47,7 +47,7 @@ func (authtripPeer) WrapCrowd(base http.RoundTripper, fetch func(context.Context
 func authtripCrowd(base http.RoundTripper, fetch func(context.Context, string) (*oauth2.Token, error), max int, store authtrip.Store) (http.RoundTripper, func()) {
 	all := &authtrip.Sources{
 		MaxSources: 2 * max,
-		Subject:    func(ctx context.Context) (string, error) { return userOf(ctx), nil },
+		Key:        func(ctx context.Context) (string, error) { return userOf(ctx), nil },
 		New: func(name string) (*authtrip.Source, error) {
 			src := authtripSource(User{Fetch: func(ctx context.Context) (*oauth2.Token, error) { return fetch(ctx, name) }})
 			src.Store, src.Key = store, name

@@ -416,6 +416,7 @@ func ExampleStore() {
 			return &oauth2.Token{AccessToken: "secret", RefreshToken: "too"}, nil
 		}),
 		Store: &filestore.Store{Dir: filepath.Join(dir, "tokens")},
+		Key:   "alice",
 	}
 	tok, err := src.Token()
 	if err != nil {

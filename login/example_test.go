@@ -106,18 +106,14 @@ func ExampleClient_Source() {
 	h := &login.Handlers{
 		Client: client,
 		OnLogin: func(_ http.ResponseWriter, r *http.Request, s *login.Session) error {
-			src, err := users.Source(s.IDToken.Key())
-			if err != nil {
-				return err
-			}
 			user = s.IDToken.Key()
-			return src.SetToken(r.Context(), s.Token)
+			return users.Source(user).SetToken(r.Context(), s.Token)
 		},
 	}
 	mux.HandleFunc("GET /login", h.Login)
 	mux.HandleFunc("/callback", h.Callback)
 	mux.HandleFunc("GET /inbox", func(w http.ResponseWriter, r *http.Request) {
-		req, _ := http.NewRequestWithContext(authtrip.WithSubject(r.Context(), user), http.MethodGet, issuer+"/api", nil)
+		req, _ := http.NewRequestWithContext(authtrip.WithKey(r.Context(), user), http.MethodGet, issuer+"/api", nil)
 		resp, err := api.Do(req)
 		if err != nil {
 			fmt.Fprint(w, err)

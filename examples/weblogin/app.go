@@ -110,12 +110,8 @@ func (a *app) onLogin(w http.ResponseWriter, r *http.Request, s *login.Session) 
 		return err
 	}
 	id, key := newKey()
-	src, err := a.tokens.Source(key)
-	if err != nil {
-		return err
-	}
 	// The token first: a session that can be found has one.
-	if err := src.SetToken(r.Context(), s.Token); err != nil {
+	if err := a.tokens.Source(key).SetToken(r.Context(), s.Token); err != nil {
 		return fmt.Errorf("keeping the token: %w: %w", errUnavailable, err)
 	}
 	sess := &session{key: key, Issuer: s.IDToken.Issuer, Subject: s.IDToken.Subject}
@@ -164,11 +160,7 @@ func (a *app) end(ctx context.Context, sess *session) (*oauth2.Token, error) {
 	if err := a.sessions.end(ctx, sess); err != nil {
 		return nil, err
 	}
-	src, err := a.tokens.Source(sess.key)
-	if err != nil {
-		return nil, err
-	}
-	tok, err := src.Forget(ctx)
+	tok, err := a.tokens.Source(sess.key).Forget(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("removing the token: %w: %w", errUnavailable, err)
 	}

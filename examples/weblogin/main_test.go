@@ -144,7 +144,7 @@ func (w *world) restart() {
 // token returns that of the session that was begun last.
 func (w *world) token() *oauth2.Token {
 	w.Helper()
-	tok, err := w.app.tokens.TokenContext(authtrip.WithSubject(w.Context(), w.keys.last()))
+	tok, err := w.app.tokens.TokenContext(authtrip.WithKey(w.Context(), w.keys.last()))
 	if err != nil {
 		w.Fatal(err)
 	}

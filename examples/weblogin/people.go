@@ -41,7 +41,7 @@ func (p *people) Close() error { return p.info.Close() }
 // get says who has the session. If the provider cannot say, the record of the user
 // can, or the person has no name for once. The error is that of the token.
 func (p *people) get(ctx context.Context, sess *session) (person, error) {
-	info, err := p.info.UserInfo(authtrip.WithSubject(ctx, sess.key))
+	info, err := p.info.UserInfo(authtrip.WithKey(ctx, sess.key))
 	if errors.Is(err, authtrip.ErrReauthRequired) {
 		return person{}, err
 	}

@@ -217,9 +217,9 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 type IDClaims struct {
 	Issuer   string      `json:"iss"`
 	Subject  string      `json:"sub"`
-	Audience Audience    `json:"aud"`
-	AuthTime json.Number `json:"auth_time"`
-	Nonce    string      `json:"nonce"`
+	Audience Audience    `json:"aud,omitempty"`
+	AuthTime json.Number `json:"auth_time,omitempty"`
+	Nonce    string      `json:"nonce,omitempty"`
 }
 
 // Audience is a JSON string, or an array of them.

@@ -93,7 +93,7 @@ func TestScenario2ServerSlowerThanTheLease(t *testing.T) {
 	}
 	s.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Minute})
 	j := s.job("alice")
-	j.Timeout, j.Goroutines, j.ReplayWindow = time.Second, 10, -1
+	j.Timeout, j.Goroutines, j.GracePeriod = time.Second, 10, -1
 	for _, r := range s.run(t, 4, j) {
 		if r.Reauth != 10 {
 			t.Errorf("process: %v", r)
@@ -120,7 +120,7 @@ func TestScenario3AnswerLostAfterCommit(t *testing.T) {
 			}
 			s.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Commit: true, Reset: true})
 			j := s.job("alice")
-			j.ReplayWindow, j.Goroutines = tt.window, 20
+			j.GracePeriod, j.Goroutines = tt.window, 20
 			for _, r := range s.run(t, 4, j) {
 				if tt.ok && r.OK != 20 || !tt.ok && r.Reauth != 20 {
 					t.Errorf("process: %v", r)

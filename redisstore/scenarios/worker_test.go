@@ -22,15 +22,15 @@ import (
 
 // A job is what a worker process does.
 type job struct {
-	Socket       string // of redis-server
-	User         string
-	Config       oauth2.Config
-	Initial      oauth2.Token
-	Goroutines   int
-	For          time.Duration // keep asking; 0: once
-	Timeout      time.Duration // RefreshTimeout
-	ReplayWindow time.Duration
-	KillAt       int // the step at which the process kills itself; 0: none
+	Socket      string // of redis-server
+	User        string
+	Config      oauth2.Config
+	Initial     oauth2.Token
+	Goroutines  int
+	For         time.Duration // keep asking; 0: once
+	Timeout     time.Duration // RefreshTimeout
+	GracePeriod time.Duration
+	KillAt      int // the step at which the process kills itself; 0: none
 }
 
 // A report is what came of it.
@@ -65,7 +65,7 @@ func work() {
 	k := &killer{at: j.KillAt, store: &redisstore.Store{Client: client}, refresher: authtrip.RefreshToken(&j.Config)}
 	src := &authtrip.Source{
 		Refresher: k, Store: k, Key: j.User, Initial: &j.Initial,
-		RefreshTimeout: j.Timeout, ReplayWindow: j.ReplayWindow,
+		RefreshTimeout: j.Timeout, GracePeriod: j.GracePeriod,
 	}
 	var r report
 	var mu sync.Mutex

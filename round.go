@@ -1,0 +1,307 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/lifecycle"
+)
+
+// A round is what happens between the moment in which a reader finds its token wanting
+// and the moment in which there is another one, or an error. There is one at a time.
+// It takes the steps that [lifecycle.Decide] names, and has no opinion of its own.
+type round struct {
+	seen   *snapshot // the token that was found wanting
+	wanted bool      // somebody waits
+	byHand bool      // the token is to be replaced whatever its state
+	look   bool      // the Store is to be looked at in any case
+	only   bool      // and nobody asks for a token
+
+	s       *session
+	ctx     context.Context // ends with the time for a round
+	waiting context.Context // ends with ctx, or by Close: for what can be broken off
+
+	rec      *record // as read
+	version  string
+	release  func()
+	marked   time.Time // just before the marker was written
+	answered bool      // the newest token came in this round
+	first    bool      // there was none before
+	requests int
+	lost     int // races to save
+	began    time.Time
+	err      error // why the last step that failed did
+	noted    bool  // err is counted
+}
+
+// rereadInterval is how often a Store is asked whether somebody has logged in again.
+const rereadInterval = 5 * time.Second
+
+// run takes steps until the round is done.
+func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
+	var cancel context.CancelFunc
+	r.s, r.ctx, r.release, r.began = s, ctx, func() {}, time.Now()
+	r.waiting, cancel = s.set.flights.UntilClosed(ctx)
+	defer cancel()
+	s.beginWork()
+	for {
+		switch r.decide() {
+		case lifecycle.Serve:
+			return r.serve()
+		case lifecycle.Load:
+			r.load()
+		case lifecycle.Publish:
+			r.publish()
+		case lifecycle.Save:
+			r.save()
+		case lifecycle.TakeLease:
+			r.takeLease()
+		case lifecycle.Mark:
+			r.mark()
+		case lifecycle.Send:
+			r.send()
+		case lifecycle.Wait:
+			if !r.wait() {
+				return r.rest()
+			}
+		case lifecycle.Rest:
+			return r.rest()
+		case lifecycle.EndSession:
+			return r.end()
+		}
+	}
+}
+
+func (r *round) decide() lifecycle.Step {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return lifecycle.Decide(r.s.work.memory.Facts(r.moment()))
+}
+
+// moment is what changes by itself. The session's mu is held.
+func (r *round) moment() lifecycle.Moment {
+	w, cur := r.s.work, r.s.cur.Load()
+	f := r.s.failure(cur)
+	return lifecycle.Moment{
+		Token:     r.token(cur),
+		Grace:     r.grace(),
+		Care:      r.care(),
+		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.only && w.memory.Known == (lifecycle.Position{}),
+		Look:      r.look || cur != nil && r.s.set.shared && cur.rec != nil && !cur.loggedOut() && cur.lookDue() && !cur.due(),
+		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
+	}
+}
+
+func (r *round) token(cur *snapshot) lifecycle.Token {
+	switch known := r.s.work.memory.Known; {
+	case cur == nil && known == (lifecycle.Position{}):
+		return lifecycle.None
+	case cur.usable() && cur != r.seen, r.only:
+		return lifecycle.Fresh
+	case cur.usable() && !cur.due() && !r.byHand:
+		return lifecycle.Fresh
+	case cur.usable():
+		return lifecycle.Due
+	}
+	return lifecycle.Over
+}
+
+// grace tells whether the newest refresh token may be sent again now, or in this round.
+func (r *round) grace() lifecycle.Grace {
+	set, w := r.s.set, r.s.work
+	known := r.s.known()
+	switch forever := set.grace == GraceForever || known != nil && known.Reusable; {
+	case forever && (w.sends.count < maxSends || r.s.failure(r.s.cur.Load()).due()):
+		return lifecycle.Open
+	case forever:
+		return lifecycle.Closed
+	case set.grace < 0:
+		return lifecycle.Never
+	case w.sends.count == 0 || w.sends.count >= maxSends:
+		return lifecycle.Closed
+	case time.Since(w.sends.first)+w.sends.took < set.grace:
+		return lifecycle.Open
+	}
+	return lifecycle.Closed
+}
+
+// care tells how a refresh has to be guarded.
+func (r *round) care() lifecycle.Care {
+	set, known := r.s.set, r.s.known()
+	harmless := known != nil && known.RefreshToken == "" && known.Ended == nil
+	stored := r.s.work.memory.Stored()
+	switch told := stored == lifecycle.HasRecord || stored == lifecycle.HasNothing; {
+	case set.repeatable, harmless && (told || !set.said):
+		return lifecycle.Free
+	case set.mayFail:
+		return lifecycle.StoreMayFail
+	}
+	return lifecycle.Careful
+}
+
+// known is the newest record that is known here; nil if there is none, or a logout.
+// The session's mu is held.
+func (s *session) known() *record {
+	if s.work.held != nil {
+		return s.work.held
+	}
+	if cur := s.cur.Load(); cur != nil && !cur.loggedOut() {
+		return cur.rec
+	}
+	return nil
+}
+
+// beginWork makes work, which is as if this process had only now seen its token.
+func (s *session) beginWork() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work != nil {
+		return
+	}
+	s.work = &work{memory: lifecycle.Memory{Self: s.set.owner}}
+	if cur := s.cur.Load(); cur != nil {
+		s.work.memory.Know(cur.position())
+	}
+}
+
+// serve ends a round with the token that is handed out.
+func (r *round) serve() (*snapshot, error) {
+	r.giveBack()
+	r.finish()
+	return r.s.cur.Load(), nil
+}
+
+// rest ends a round that can do no more now.
+func (r *round) rest() (*snapshot, error) {
+	r.giveBack()
+	cur := r.s.cur.Load()
+	failed := r.err
+	if failed != nil && !r.noted {
+		r.note(failed, 0)
+	}
+	if errors.Is(context.Cause(r.waiting), flight.ErrClosed) && r.requests == 0 {
+		failed = flight.ErrClosed
+	}
+	err := failed
+	if err == nil {
+		err = r.restError()
+	}
+	r.finish()
+	if failed != nil && !errors.Is(failed, flight.ErrClosed) {
+		r.emitFailure(failed)
+	}
+	if cur.usable() && (cur != r.seen || failed == nil && !r.byHand) {
+		return cur, nil
+	}
+	return nil, err
+}
+
+// restError is the error of a round in which no step has failed.
+func (r *round) restError() error {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	w := r.s.work
+	f := r.s.failure(r.s.cur.Load())
+	switch {
+	case !f.due():
+		return f.err
+	case w.endErr != nil:
+		return w.endErr
+	case w.end != nil:
+		return w.end.err()
+	}
+	return &RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and may not be sent again", ErrInDoubt)}
+}
+
+// end ends a round of a session that is over.
+func (r *round) end() (*snapshot, error) {
+	r.giveBack()
+	r.s.mu.Lock()
+	w := r.s.work
+	err := w.endErr
+	switch {
+	case w.memory.End == lifecycle.LoggedOut:
+		err = &RefreshError{Err: ErrLoggedOut}
+	case err == nil && w.end != nil:
+		err = w.end.err()
+	case err == nil:
+		err = &RefreshError{Err: ErrSessionEnded}
+	}
+	last := r.s.failure(r.s.cur.Load())
+	r.s.mu.Unlock()
+	told := last != nil && errors.Is(last.err, ErrReauthRequired)
+	wait := rereadInterval
+	if !r.s.set.shared {
+		wait = time.Duration(1<<63 - 1) // only SetToken helps
+	}
+	r.note(err, wait)
+	r.finish()
+	if !told {
+		r.emitFailure(err)
+	}
+	return nil, err
+}
+
+// note counts a failure, after which there is no attempt for a while.
+func (r *round) note(err error, least time.Duration) {
+	cur := r.s.cur.Load()
+	if errors.Is(err, ErrReauthRequired) {
+		least = max(least, rereadInterval)
+	}
+	r.s.failing.Store(r.s.failure(cur).after(cur, err, least))
+	r.err, r.noted = err, true
+}
+
+func (r *round) emitFailure(err error) {
+	kind := EventRefreshFailed
+	switch {
+	case errors.Is(err, ErrReauthRequired):
+		kind = EventReauthRequired
+	case errors.Is(err, ErrNotSaved):
+		kind = EventTokenNotSaved
+	case errors.Is(err, ErrInDoubt):
+		kind = EventRefreshInDoubt
+	}
+	event := Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests, Err: err}
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		event.StatusCode, event.Code = re.StatusCode, re.Code
+	}
+	r.s.set.emit(event)
+}
+
+// finish lets go of what need not be remembered, and sees to it that what is not
+// settled is looked at again.
+func (r *round) finish() {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.work
+	if !time.Now().Before(w.sends.open) {
+		w.sends.open = time.Time{}
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if w.settled() {
+		s.work = nil
+		return
+	}
+	wait := s.set.span()
+	cur := s.cur.Load()
+	switch f := s.failure(cur); {
+	case !s.set.shared:
+		return
+	case w.memory.Newest != lifecycle.Settled:
+		wait = 250 * time.Millisecond
+		if f != nil {
+			wait = max(wait, f.wait)
+		}
+	case !cur.usable():
+		return // who needs it will look
+	}
+	w.timer = time.AfterFunc(wait, func() { s.start(context.Background(), round{seen: s.cur.Load(), only: true, look: true}) })
+}

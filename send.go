@@ -1,0 +1,244 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/lifecycle"
+	"example.com/authtrip/internal/wire"
+)
+
+// maxSends is how often a refresh token is sent while its grace period is open.
+const maxSends = 3
+
+// send sends the newest refresh token, or asks for a first one.
+func (r *round) send() {
+	r.s.mu.Lock()
+	w, care := r.s.work, r.care()
+	guarded := care != lifecycle.Free && w.memory.Stored() == lifecycle.HasRecord
+	if guarded && time.Since(r.marked) > saveTimeout {
+		// The time that others leave to a marker would be over before the answer is saved.
+		w.memory.Unready()
+		r.s.mu.Unlock()
+		return
+	}
+	parent, known := w.memory.Known, r.s.known()
+	r.s.mu.Unlock()
+
+	began := time.Now()
+	r.requests++
+	a, late := r.ask(parent, known)
+	outcome, tok, err := judge(r.s.set.refresher, known, a)
+
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if late && care != lifecycle.Free {
+		w.sends.open = began.Add(r.s.set.span())
+	}
+	number := nextLogin(nil)
+	if !w.memory.Answered(parent, outcome, care, number) {
+		return
+	}
+	r.fold(outcome, known, tok, err, began, number)
+}
+
+// fold takes what came of a send. The session's mu is held.
+func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token, err error, began time.Time, number uint64) {
+	w := r.s.work
+	switch outcome {
+	case lifecycle.NewToken:
+		r.first, r.answered = known == nil, true
+		if known == nil {
+			w.held = login(tok, number, time.Now())
+		} else {
+			w.held = known.with(tok, time.Now())
+		}
+		w.sends, r.err = sends{}, nil
+	case lifecycle.Refusal:
+		if w.memory.End != lifecycle.Refused { // what was sent can be sent again
+			r.note(err, 0)
+			return
+		}
+		if w.sends.count > 0 {
+			err = afterDoubt(err)
+		}
+		w.sends.count, w.end, w.endErr = 0, endOf(err), err
+		r.err, r.noted = nil, false
+	case lifecycle.Unknown:
+		if !w.memory.Doubt { // what was sent can be sent again
+			r.note(err, 0)
+			return
+		}
+		r.note(unknown(err), 0)
+		if w.sends.count++; w.sends.count == 1 {
+			w.sends.first = began
+		}
+		w.sends.took = time.Since(began)
+		if r.grace() == lifecycle.Open && w.sends.count < maxSends {
+			r.resendSoon(w.sends.count)
+		}
+	case lifecycle.NotProcessed:
+		r.note(err, 0)
+	}
+}
+
+// resendSoon makes the wait for the next send a short one: half a second, then two and
+// a half, and three times that while there is a token that can be used.
+func (r *round) resendSoon(count int) {
+	cur := r.s.cur.Load()
+	soon := *r.s.failure(cur)
+	soon.wait = 500 * time.Millisecond
+	if count > 1 {
+		soon.wait *= 5
+	}
+	if cur.usable() {
+		soon.wait *= 3
+	}
+	soon.wait = shortened(soon.wait)
+	r.s.failing.Store(&soon)
+}
+
+// An answer is what the Refresher returned.
+type answer struct {
+	tok *oauth2.Token
+	err error
+}
+
+// ask calls the Refresher, and leaves it to itself when the time for a refresh is over:
+// what it returns later is not lost. late reports that it was left.
+func (r *round) ask(parent lifecycle.Position, known *record) (a answer, late bool) {
+	s, set := r.s, r.s.set
+	var old *oauth2.Token
+	if known != nil {
+		old = known.token()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), set.span())
+	answers, left := make(chan answer), make(chan struct{})
+	set.late.Add(1)
+	go func() {
+		defer set.late.Done()
+		defer cancel()
+		// Not awaited on ctx: the answer of a Refresher that ignores it counts.
+		tok, err := flight.Await(context.Background(), func() (*oauth2.Token, error) { //nolint:contextcheck // see above
+			return set.refresher.Refresh(ctx, old)
+		})
+		select {
+		case answers <- answer{tok, err}:
+		case <-left:
+			s.late(parent, known, answer{tok, err})
+		}
+	}()
+	timer := time.NewTimer(set.timeout)
+	defer timer.Stop()
+	select {
+	case a = <-answers:
+		return a, false
+	case <-timer.C:
+		close(left)
+		err := fmt.Errorf("there was no answer within %v: %w", set.timeout, context.DeadlineExceeded)
+		return answer{err: &RefreshError{Err: err, ambiguous: true}}, true
+	}
+}
+
+// late takes an answer that its round did not wait for.
+func (s *session) late(parent lifecycle.Position, known *record, a answer) {
+	outcome, tok, _ := judge(s.set.refresher, known, a)
+	s.beginWork()
+	s.mu.Lock()
+	w := s.work
+	w.sends.open = time.Time{}
+	kept := outcome == lifecycle.NewToken && known != nil && w.memory.Late(parent)
+	if kept {
+		w.held = known.with(tok, time.Now())
+		w.sends = sends{}
+	}
+	s.mu.Unlock()
+	if kept {
+		s.start(context.Background(), round{seen: s.cur.Load(), only: true, look: true})
+	}
+}
+
+// judge says how an answer is to be read (rules.md, section 4.2), and returns the token
+// or what is wrong.
+func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.Token, error) {
+	tok, err := a.tok, a.err
+	switch {
+	case err != nil:
+		err = explain(from, err)
+		switch {
+		case errors.Is(err, ErrNoSession):
+			return lifecycle.NotProcessed, nil, err
+		case errors.Is(err, ErrReauthRequired):
+			return lifecycle.Refusal, nil, err
+		case isAmbiguous(err):
+			return lifecycle.Unknown, nil, err
+		}
+		return lifecycle.NotProcessed, nil, err
+	case tok == nil || tok.AccessToken == "":
+		return lifecycle.Unknown, nil, &RefreshError{Err: errors.New("the Refresher returned no access token"), ambiguous: true}
+	}
+	if err := continues(known, tok); err != nil {
+		return lifecycle.Refusal, nil, &RefreshError{Err: fmt.Errorf("%w: %w", ErrSessionEnded, err)}
+	}
+	if !tok.Expiry.IsZero() && !tok.Expiry.After(time.Now()) {
+		// New, and expired by this machine's clock: one of the two is wrong, so the
+		// server decides.
+		undated := *tok
+		undated.Expiry = time.Time{}
+		tok = &undated
+	}
+	return lifecycle.NewToken, tok, nil
+}
+
+// continues holds a refreshed ID token against that of the login. Rule 32.
+func continues(known *record, tok *oauth2.Token) error {
+	raw := extra(tok, "id_token")
+	if raw == "" || known == nil || known.Original == nil {
+		return nil
+	}
+	claims, err := wire.ParseIDClaims(raw)
+	if err != nil {
+		return err
+	}
+	return claims.Continues(*known.Original)
+}
+
+// unknown adds to an error that the outcome of the send is unknown.
+func unknown(err error) error {
+	e := RefreshError{Err: fmt.Errorf("%w: %w", ErrInDoubt, err), ambiguous: true}
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		e = *re
+		e.Err = fmt.Errorf("%w: %w", ErrInDoubt, re.Err)
+	}
+	return &e
+}
+
+// afterDoubt adds to a refusal that the answer to an earlier send was lost.
+func afterDoubt(err error) error {
+	re, ok := errors.AsType[*RefreshError](err)
+	if !ok {
+		return fmt.Errorf("%w: %w", err, ErrInDoubt)
+	}
+	lost := *re
+	lost.Err = fmt.Errorf("%w, and the answer to an earlier send was lost (%w)", re.Err, ErrInDoubt)
+	return &lost
+}
+
+// endOf is what the record keeps of a refusal.
+func endOf(err error) *ended {
+	e := &ended{At: time.Now()}
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		e.Code, e.StatusCode = re.Code, re.StatusCode
+	}
+	return e
+}
+
+// err is the error for a session that another process has found ended.
+func (e *ended) err() error {
+	return &RefreshError{Code: e.Code, StatusCode: e.StatusCode, Err: fmt.Errorf("%w: the record in Store says so", ErrSessionEnded)}
+}

@@ -1,0 +1,331 @@
+package authtrip
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/lifecycle"
+)
+
+// settings is the configuration of a session, with its defaults: one for all sessions
+// of a Sources. It is not changed once it is made.
+type settings struct {
+	refresher  Refresher
+	repeatable bool // what the Refresher sends can be sent again at no loss
+	said       bool // the Refresher says which it is
+	store      Store
+	shared     bool // the Store may outlive this process, or have other readers
+	variant    string
+	initial    *oauth2.Token
+	early      time.Duration
+	timeout    time.Duration // of a refresh
+	grace      time.Duration
+	mayFail    bool // AllowRefreshWithoutStore
+	onEvent    func(Event)
+	owner      string // a random name of this process, in markers
+	flights    *flight.Group[*snapshot]
+	late       *sync.WaitGroup // requests whose rounds did not wait for them
+}
+
+func newSettings(s *Source, flights *flight.Group[*snapshot], late *sync.WaitGroup) (*settings, error) {
+	if s.Refresher == nil {
+		return nil, errors.New("authtrip: Source.Refresher is nil")
+	}
+	set := &settings{
+		refresher: s.Refresher, store: s.Store, shared: s.Store != nil, variant: s.Variant,
+		initial: s.Initial, early: s.EarlyRefresh, timeout: s.RefreshTimeout, grace: s.GracePeriod,
+		mayFail: s.AllowRefreshWithoutStore, onEvent: s.OnEvent, owner: rand.Text(),
+		flights: flights, late: late,
+	}
+	if r, ok := s.Refresher.(Repeatable); ok {
+		set.said, set.repeatable = true, r.Repeatable()
+	}
+	if set.timeout <= 0 {
+		set.timeout = 10 * time.Second
+	}
+	if set.grace == 0 {
+		set.grace = 20 * time.Second
+	}
+	if set.initial != nil && set.initial.AccessToken == "" && set.initial.RefreshToken == "" {
+		set.initial = nil
+	}
+	return set, nil
+}
+
+// span is longer than a refresh and the saving of what it brings. A marker that has
+// not changed for a span is that of a process that is no more; a lease lasts as long.
+func (set *settings) span() time.Duration { return set.timeout + 2*saveTimeout }
+
+// flightTimeout is for waiting a span for another process, and for a refresh then.
+func (set *settings) flightTimeout() time.Duration { return set.span() + set.timeout + 2*saveTimeout }
+
+func (set *settings) emit(e Event) {
+	if set.onEvent != nil {
+		set.onEvent(e)
+	}
+}
+
+const (
+	// saveTimeout is the time to get something into the Store, whatever came before.
+	saveTimeout = 2500 * time.Millisecond
+	// maxConflicts is how often somebody else may be faster to save.
+	maxConflicts = 10
+	// lookInterval is how long a token is handed out without a look at the Store.
+	lookInterval = tombstoneLife / 2
+)
+
+// A session is the tokens of one key, in this process. Its readers take no lock.
+type session struct {
+	set  *settings
+	key  string // in the Store
+	name string // among Sources; "" for a Source of its own
+
+	cur     atomic.Pointer[snapshot] // what is handed out
+	failing atomic.Pointer[failure]  // why there is nothing newer
+	busy    atomic.Bool              // there is a round: no need to start one
+	info    atomic.Pointer[userInfoEntry]
+
+	mu   sync.Mutex // guards work and its fields
+	work *work      // nil while there is nothing that a round would have to remember
+}
+
+func (s *session) shelf() shelf {
+	return shelf{store: s.set.store, key: s.key, variant: s.set.variant, keeps: s.set.initial != nil}
+}
+
+// snapshot is the way of every request.
+func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
+	snap := s.cur.Load()
+	if snap.fresh() {
+		return snap, nil
+	}
+	if snap.usable() {
+		if !s.busy.Load() && s.failure(snap).due() {
+			s.start(ctx, round{seen: snap})
+		}
+		return snap, nil
+	}
+	return s.obtain(ctx, snap)
+}
+
+// obtain returns a token other than seen. It blocks until a round has ended, or ctx.
+func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error) {
+	for range 2 {
+		if f := s.failure(seen); !f.due() && !s.busy.Load() {
+			return nil, f.err
+		}
+		got, err := s.do(ctx, round{seen: seen, wanted: true})
+		if err != nil || got.usable() {
+			return got, err
+		}
+		// It joined a round that only had a look at the Store, or an API was faster.
+		seen = s.cur.Load()
+	}
+	return nil, &RefreshError{Err: errors.New("the token is no longer usable: try again")}
+}
+
+// refresh replaces the token whatever its state.
+func (s *session) refresh(ctx context.Context) (*snapshot, error) {
+	seen := s.cur.Load()
+	got, err := s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+	if err == nil && got == seen {
+		// It joined a round that had nothing to do.
+		got, err = s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+	}
+	if err == nil && got == seen {
+		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
+	}
+	return got, err
+}
+
+// look lets a round look at the Store, and waits for it.
+func (s *session) look(ctx context.Context) {
+	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
+		_, _ = s.do(ctx, round{seen: cur, only: true, look: true})
+	}
+}
+
+func (s *session) do(ctx context.Context, r round) (*snapshot, error) {
+	got, err := s.set.flights.Do(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+	if errors.Is(err, flight.ErrClosed) {
+		return nil, ErrClosed
+	}
+	return got, err
+}
+
+func (s *session) start(ctx context.Context, r round) {
+	s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+}
+
+func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
+	return func(ctx context.Context) (*snapshot, error) {
+		s.busy.Store(true)
+		defer s.busy.Store(false)
+		own := r
+		return own.run(ctx, s)
+	}
+}
+
+// publish hands out snap, unless something newer is handed out by now, and returns what
+// is handed out.
+func (s *session) publish(snap *snapshot) *snapshot {
+	for {
+		old := s.cur.Load()
+		if old.position().Compare(snap.position()) > 0 {
+			return old
+		}
+		snap.follow(old)
+		if s.set.shared {
+			snap.looked()
+		}
+		if s.cur.CompareAndSwap(old, snap) {
+			return snap
+		}
+	}
+}
+
+// reject marks a snapshot as rejected by an API, unless it replaced a rejected one so
+// lately that another attempt would be one of many.
+func (s *session) reject(snap *snapshot) {
+	if snap.refusals > 0 {
+		snap.judge(false)
+	}
+	if snap.verdict.Load() == verdictRefused && time.Since(snap.born) < snap.patience {
+		return
+	}
+	if !snap.refused.Swap(true) {
+		s.set.emit(Event{Kind: EventTokenRefused})
+	}
+}
+
+// login puts tok, of a new login, in place of whatever is there.
+func (s *session) login(ctx context.Context, tok *oauth2.Token) error {
+	replace := func(known *record) *record { return login(tok, nextLogin(known), time.Now()) }
+	if _, err := s.replace(ctx, replace); err != nil {
+		return fmt.Errorf("authtrip: SetToken: %w", err)
+	}
+	s.set.emit(Event{Kind: EventTokenObtained})
+	return nil
+}
+
+// logout puts a tombstone in place of whatever is there, and returns that: the newest
+// of what this process holds and what the Store does.
+func (s *session) logout(ctx context.Context) (*record, error) {
+	gone, err := s.replace(ctx, func(known *record) *record {
+		if known == nil {
+			return loggedOut(nextLogin(nil))
+		}
+		return loggedOut(known.Number)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("authtrip: Forget: %w", err)
+	}
+	if gone == nil && s.set.initial != nil {
+		gone = login(s.set.initial, 0, time.Now())
+	}
+	if gone == nil || gone.LoggedOut {
+		return nil, nil
+	}
+	return gone, nil
+}
+
+// nextLogin is the number of a new login: above all that are known. Where nothing is
+// known it is the time, so that a login after a Store was lost is above those before.
+func nextLogin(known *record) uint64 {
+	n := uint64(max(time.Now().UnixMilli(), 1))
+	if known != nil {
+		n = max(n, known.Number+1)
+	}
+	return n
+}
+
+// replace saves what next makes of the newest record that is known, over whatever the
+// Store holds, and hands it out. It returns the record that it replaced.
+func (s *session) replace(ctx context.Context, next func(known *record) *record) (*record, error) {
+	for try := range maxConflicts {
+		there := s.shelf().load(ctx)
+		if there.said == lifecycle.NoAnswer {
+			return nil, there.err
+		}
+		// A record that is there and cannot be read is replaced as well.
+		known := s.newest()
+		if there.rec != nil && (known == nil || there.rec.position().Compare(known.position()) >= 0) {
+			known = there.rec
+		}
+		rec := next(known)
+		_, err := s.shelf().save(ctx, rec, there.version)
+		switch {
+		case err == nil:
+			s.know(rec)
+			return known, nil
+		case !errors.Is(err, ErrConflict), !sleep(ctx, shortened(5*time.Millisecond<<try)):
+			return nil, fmt.Errorf("the Store did not save it: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("the Store reported a conflict %d times in succession: %w", maxConflicts, ErrConflict)
+}
+
+// close stops what the session would do later, and does it now as far as it can.
+func (s *session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.work
+	if w == nil {
+		return
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if w.memory.Newest == lifecycle.Settled || w.held == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	there := s.shelf().load(ctx)
+	if there.rec != nil && there.rec.position().Compare(w.held.position()) < 0 || there.said == lifecycle.HasNothing {
+		draft := lifecycle.Record{Position: w.held.position(), Marking: lifecycle.Marking{There: true}}
+		_, _ = s.shelf().save(ctx, w.held.drawn(draft, nil), there.version)
+	}
+}
+
+// pinned reports whether this process must not forget the session.
+func (s *session) pinned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.work
+	return s.busy.Load() || w != nil && (w.memory.Newest != lifecycle.Settled || w.memory.Doubt || !w.sends.open.IsZero())
+}
+
+// newest returns the newest record that is known here.
+func (s *session) newest() *record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work != nil && s.work.held != nil {
+		return s.work.held
+	}
+	if cur := s.cur.Load(); cur != nil {
+		return cur.rec
+	}
+	return nil
+}
+
+// know hands out rec, which is in the Store and above all that was known.
+func (s *session) know(rec *record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work != nil {
+		s.work.memory.Know(rec.position())
+		s.work.settle()
+	}
+	s.publish(newSnapshot(s, rec, s.set.early))
+	s.failing.Store(nil)
+}

@@ -1,0 +1,273 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/authtrip/internal/lifecycle"
+)
+
+// This file has the steps of a round that read and write the Store.
+
+// pollInterval is how often a Store is read while another process refreshes.
+const pollInterval = 100 * time.Millisecond
+
+// storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
+// leaves the time for a refresh where one can do without it.
+func (r *round) storeCtx() (context.Context, context.CancelFunc) {
+	if r.s.set.mayFail || r.s.set.repeatable {
+		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout/4))
+	}
+	return context.WithTimeout(r.ctx, r.s.set.timeout)
+}
+
+func (r *round) load() {
+	ctx, cancel := r.storeCtx()
+	defer cancel()
+	there := r.s.shelf().load(ctx)
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	w := r.s.work
+	r.look = false
+	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
+	if there.said == lifecycle.HasNothing && r.s.tooLate() {
+		w.memory.Know(lifecycle.Position{})
+		w.settle()
+		r.s.cur.Store(nil)
+	}
+	var found lifecycle.Record
+	twin := false
+	if there.rec != nil {
+		found = there.rec.facts()
+		twin = there.rec.isTwin(r.s.known())
+	}
+	w.memory.Loaded(there.said, found, twin)
+	if there.said == lifecycle.HasRecord && there.rec.Marker != nil {
+		w.seen.see(there.version)
+	} else {
+		w.seen = sighting{}
+	}
+	if there.err == nil {
+		w.looks = time.Now()
+		if cur := r.s.cur.Load(); cur != nil && r.s.set.shared {
+			cur.looked()
+		}
+	}
+	r.importInitial(there.said)
+}
+
+// tooLate reports whether what this process holds may be a session that was ended so
+// long ago that the Store has dropped its tombstone.
+func (s *session) tooLate() bool {
+	_, expires := s.set.store.(Expirer)
+	cur := s.cur.Load()
+	if !s.set.shared || !expires || s.set.initial != nil || cur == nil || s.work.held != nil {
+		return false
+	}
+	return time.Since(cur.born)-time.Duration(cur.next.Load()) > tombstoneLife-lookInterval
+}
+
+// importInitial takes the token of the configuration as the first one, where nobody
+// has ever logged in.
+func (r *round) importInitial(said lifecycle.Stored) {
+	w := r.s.work
+	if r.s.set.initial == nil || w.memory.Known != (lifecycle.Position{}) {
+		return
+	}
+	if said == lifecycle.HasNothing || said == lifecycle.NoAnswer && r.care() != lifecycle.Careful {
+		w.held = login(r.s.set.initial, 1, time.Now())
+		w.memory.Import(w.held.position())
+	}
+}
+
+// publish hands out what was read; without an answer of the Store, what is held.
+func (r *round) publish() {
+	r.s.mu.Lock()
+	care, m := r.care(), &r.s.work.memory
+	rec := r.rec
+	blind := m.Stored() == lifecycle.NoAnswer || m.Stored() == lifecycle.Unreadable
+	if blind {
+		rec = r.s.work.held
+	}
+	m.Published(care)
+	if m.Newest == lifecycle.Settled {
+		r.s.work.settle()
+	}
+	had := r.s.cur.Load()
+	snap := newSnapshot(r.s, rec, r.s.set.early)
+	r.s.publish(snap)
+	if rec.Ended != nil {
+		r.s.work.end = rec.Ended
+	}
+	err := r.err
+	r.err = nil
+	r.s.mu.Unlock()
+
+	if blind {
+		r.s.set.emit(Event{Kind: EventTokenNotSaved, Err: err})
+	}
+	if snap.usable() || r.answered {
+		r.s.failing.Store(nil)
+	}
+	switch {
+	case rec.LoggedOut || rec.AccessToken == "":
+	case r.answered && !r.first:
+		r.done(EventTokenRefreshed)
+	case r.answered, had == nil:
+		r.done(EventTokenObtained)
+	case had.token.AccessToken != string(rec.AccessToken):
+		r.done(EventTokenAdopted)
+	}
+	r.answered = false
+}
+
+func (r *round) done(kind EventKind) {
+	r.s.set.emit(Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests})
+}
+
+// save writes the newest record that is known, or takes the marker back.
+func (r *round) save() {
+	r.s.mu.Lock()
+	m := &r.s.work.memory
+	draft := m.Draft(r.care())
+	rec := r.draftOf(draft)
+	version := r.version
+	if m.Stored() == lifecycle.HasNothing {
+		version = ""
+	}
+	r.s.mu.Unlock()
+
+	next, err := r.put(rec, version)
+
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	w := r.s.work
+	switch {
+	case err == nil:
+		w.memory.Saved(draft)
+		r.rec, r.version = rec, next
+		w.seen = sighting{}
+		if rec.Marker != nil {
+			w.seen.see(next)
+		}
+	case errors.Is(err, ErrConflict) && r.mayLose():
+		w.memory.Conflicted()
+	default:
+		w.memory.Failed()
+		r.err, r.noted = fmt.Errorf("authtrip: Store.Save: %w", err), false
+		if w.held != nil && r.answered {
+			r.err = &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
+		}
+	}
+}
+
+// draftOf is the record that a draft stands for.
+func (r *round) draftOf(draft lifecycle.Record) *record {
+	w := r.s.work
+	switch {
+	case draft.IsLogout():
+		return loggedOut(draft.Login)
+	case w.held != nil:
+		return w.held.drawn(draft, nil)
+	case r.rec != nil && r.rec.position() == draft.Position:
+		return r.rec.drawn(draft, w.end)
+	}
+	return r.s.cur.Load().rec.drawn(draft, w.end)
+}
+
+// put saves rec on a context of its own, again while the Store fails.
+func (r *round) put(rec *record, version string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), saveTimeout)
+	defer cancel()
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		next, err := r.s.shelf().save(ctx, rec, version)
+		if err == nil || errors.Is(err, ErrConflict) || !sleep(ctx, shortened(wait)) {
+			return next, err
+		}
+	}
+}
+
+// mayLose counts a race that was lost, and reports whether there may be another one. A
+// Store that always says so has failed.
+func (r *round) mayLose() bool {
+	r.lost++
+	return r.lost <= maxConflicts
+}
+
+func (r *round) takeLease() {
+	began := time.Now()
+	release, held, err := r.s.shelf().lease(r.waiting, r.s.set.span())
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	m := &r.s.work.memory
+	switch {
+	case held:
+		r.release = release
+		m.Leased(lifecycle.Mine, time.Since(began) > pollInterval/2)
+	case err == nil:
+		r.err, r.noted = errElsewhere, false
+		m.Leased(lifecycle.Theirs, false)
+	case r.s.set.mayFail:
+		m.Leased(lifecycle.Mine, false)
+	default:
+		r.err, r.noted = err, false
+		m.Failed()
+	}
+}
+
+var errElsewhere = errors.New("authtrip: another process is refreshing this token: try again")
+
+// giveBack gives the lease back and forgets what was read.
+func (r *round) giveBack() {
+	r.release()
+	r.release = func() {}
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.s.work.memory.Rested()
+}
+
+// wait waits for whatever is not over yet. It reports false where that takes longer
+// than a round can.
+func (r *round) wait() bool {
+	r.giveBack()
+	d := pollInterval
+	if f := r.s.failure(r.s.cur.Load()); !f.due() {
+		d = f.wait - time.Since(f.at)
+	}
+	if end, ok := r.ctx.Deadline(); ok && time.Until(end) < d+r.s.set.timeout+saveTimeout {
+		return false
+	}
+	return sleep(r.waiting, d)
+}
+
+func (r *round) mark() {
+	r.s.mu.Lock()
+	m := &r.s.work.memory
+	marked := m.Mark(r.moment().Unchanged)
+	rec := r.rec.drawn(marked, nil)
+	version := r.version
+	r.s.mu.Unlock()
+
+	r.marked = time.Now()
+	ctx, cancel := r.storeCtx()
+	defer cancel()
+	next, err := r.s.shelf().save(ctx, rec, version)
+
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	w := r.s.work
+	switch {
+	case err == nil:
+		m.Marked(marked)
+		r.rec, r.version = rec, next
+		w.seen.see(next)
+	case errors.Is(err, ErrConflict) && r.mayLose():
+		m.Conflicted()
+	default:
+		m.Failed()
+		r.err, r.noted = fmt.Errorf("authtrip: Store.Save before the refresh: %w", err), false
+	}
+}
+

@@ -1,0 +1,123 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"example.com/authtrip/internal/lifecycle"
+)
+
+// work is what a session remembers from round to round, beside the token that is
+// handed out. It is made when a round begins, and dropped when there is nothing left
+// to remember. The session's mu guards it.
+type work struct {
+	memory lifecycle.Memory
+	held   *record // the newest record, while it is not in the Store for certain
+	end    *ended  // what the server said, once it has refused the refresh token
+	endErr error
+	sends  sends
+	seen   sighting
+	looks  time.Time   // when the Store answered last
+	timer  *time.Timer // of the next look; nil if there is none
+}
+
+// sends are those of the newest refresh token with unknown outcome.
+type sends struct {
+	first time.Time // of the first, from this process
+	took  time.Duration
+	count int
+	open  time.Time // until then the answer to the last may still come; zero: it cannot
+}
+
+// sighting is since when the Store has had a version, as far as this process has seen.
+type sighting struct {
+	version string
+	since   time.Time
+}
+
+func (g *sighting) see(version string) {
+	if g.version != version {
+		*g = sighting{version: version, since: time.Now()}
+	}
+}
+
+// settle forgets what belongs to a record that is not the newest any more.
+func (w *work) settle() {
+	w.held, w.end, w.endErr = nil, nil, nil
+	w.sends = sends{}
+}
+
+// settled reports whether a session can do without w.
+func (w *work) settled() bool {
+	m := &w.memory
+	return m.Newest == lifecycle.Settled && (m.End == lifecycle.Alive || m.End == lifecycle.LoggedOut) && !m.Doubt &&
+		w.sends.open.IsZero() && w.seen.version == "" && w.timer == nil
+}
+
+// A failure is why the last round had no new token, and when the next may try.
+type failure struct {
+	of    *snapshot // the token that was to be replaced
+	err   error
+	first time.Time // of all in succession
+	at    time.Time
+	wait  time.Duration
+	row   int // how many in succession
+}
+
+// failure returns the last failure to replace cur. One of an older token does not
+// count any more.
+func (s *session) failure(cur *snapshot) *failure {
+	if f := s.failing.Load(); f != nil && f.of == cur {
+		return f
+	}
+	return nil
+}
+
+func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
+
+// after returns the failure that follows f, and that asks for a wait of least.
+func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
+	next := &failure{of: of, err: err, at: time.Now(), row: 1}
+	next.first = next.at
+	if f != nil {
+		next.first, next.row = f.first, f.row+1
+	}
+	next.wait = max(least, outagePause(next.row, next.at.Sub(next.first)))
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		next.wait = max(next.wait, re.RetryAfter)
+	}
+	return next
+}
+
+// outagePause is the wait after so many failures in succession, since the first: a
+// twentieth of the outage, so that its end is noticed soon, and between a quarter of a
+// second and half a minute, less a random share.
+func outagePause(row int, outage time.Duration) time.Duration {
+	least := min(250*time.Millisecond<<min(max(row-1, 0), 2), time.Second)
+	return shortened(min(max(least, outage/20), 30*time.Second))
+}
+
+// backoff is the wait after n rejections in succession: a quarter of a second,
+// doubling, up to half a minute, less a random share.
+func backoff(n int) time.Duration {
+	return shortened(min(250*time.Millisecond<<min(max(n-1, 0), 10), 30*time.Second))
+}
+
+// shortened is d less a random share of at most a fifth.
+func shortened(d time.Duration) time.Duration {
+	return d - time.Duration(rand.Int64N(max(int64(d)/5, 1)))
+}
+
+// sleep waits for d, and reports whether ctx is still good.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
