@@ -1,0 +1,147 @@
+package authtrip_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
+)
+
+func TestSetTokenOfAnotherUserNeverShowsTheFormersInfo(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {
+		wantUser(t, info, "alice")
+		if err := r.src.SetToken(t.Context(), r.srv.Issue("bob")); err != nil {
+			t.Fatal(err)
+		}
+		wantUser(t, info, "bob")
+		r.wantFetches(t, 2)
+		// Not as a stale copy either.
+		if err := r.src.SetToken(t.Context(), r.srv.Issue("carol")); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.FailAlways(authtriptest.UserInfoPath, authtriptest.Fault{Status: http.StatusServiceUnavailable})
+		u, err := info.UserInfo(t.Context())
+		if u != nil {
+			t.Errorf("UserInfo() = %q, stale %v, want none", u.Subject, u.Stale)
+		}
+		wantStatus(t, err, http.StatusServiceUnavailable)
+	})
+}
+
+func TestSetTokenDuringAFetchDoesNotMixUsers(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {
+		r.srv.Fail(authtriptest.UserInfoPath, authtriptest.Fault{Delay: 3 * time.Second})
+		done := async(func() { wantUser(t, info, "alice") }) // who asked while it was alice
+		synctest.Wait()
+		if err := r.src.SetToken(t.Context(), r.srv.Issue("bob")); err != nil {
+			t.Fatal(err)
+		}
+		wantUser(t, info, "bob") // does not join alice's flight
+		<-done
+		wantUser(t, info, "bob") // and is not overwritten when that lands
+	})
+}
+
+func TestTokenReplacedByAnotherUsersDuringAFetch(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {
+		r.srv.Fail(authtriptest.UserInfoPath, authtriptest.Fault{Delay: 3 * time.Second, Challenge: authtriptest.InvalidToken})
+		// Alice's token is refused, and the next one there is is bob's.
+		done := async(func() { wantUser(t, info, "bob") })
+		synctest.Wait()
+		if err := r.src.SetToken(t.Context(), r.srv.Issue("bob")); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		wantUser(t, info, "bob")
+		r.wantFetches(t, 2)
+		r.wantTokenRequests(t, 0)
+	})
+}
+
+func TestUserInfoOfManySubjectsIsNotMixedUp(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		users := &authtrip.Sources{New: func(subject string) (*authtrip.Source, error) {
+			return &authtrip.Source{Refresher: r.src.Refresher, Store: store, Key: subject, Initial: r.srv.Issue(subject)}, nil
+		}}
+		defer users.Close()
+		r.srv.FailAlways(authtriptest.UserInfoPath, authtriptest.Fault{Delay: time.Second})
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) {
+			u.Source, u.Cache = users, &authtrip.MemoryCache{}
+		})
+		names := []string{"alice", "bob", "carol"}
+		for range 3 {
+			crowd(300, func(i int) {
+				name := names[i%len(names)]
+				u, err := info.UserInfo(authtrip.WithSubject(t.Context(), name))
+				if err != nil || u.Subject != name {
+					t.Errorf("UserInfo() of %s = %+v, %v", name, u, err)
+				}
+			})
+		}
+		r.wantFetches(t, len(names))
+	})
+}
+
+// TestLoginInAnotherProcessEndsTheAnswerHere: the other process's token has no ID
+// token by which the users could be told apart.
+func TestLoginInAnotherProcessEndsTheAnswerHere(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		all := replicas(r, 2, store)
+		here := &authtrip.UserInfoSource{URL: asURL + authtriptest.UserInfoPath, Source: all[0], Base: r.net, TTL: 24 * time.Hour}
+		if info, err := here.UserInfo(t.Context()); err != nil || info.Subject != "alice" {
+			t.Fatalf("UserInfo() = %v, %v", info, err)
+		}
+		bob := r.srv.Issue("bob").WithExtra(map[string]any{})
+		if err := all[1].SetToken(t.Context(), bob); err != nil {
+			t.Fatal(err)
+		}
+		all[0].Invalidate(r.src.Initial)
+		if info, err := here.UserInfo(t.Context()); err == nil {
+			t.Errorf("the former user's info was served (%t), want an error: there is nothing to compare sub with", info.Subject == "alice")
+		}
+	})
+}
+
+func TestUsersOfSourcesKeepTheirOwnAnswers(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		info := &authtrip.UserInfoSource{URL: asURL + authtriptest.UserInfoPath, Source: all, Base: r.net}
+		for range 20 {
+			crowd(50, func(i int) {
+				want := fmt.Sprint("user", i)
+				got, err := info.UserInfo(authtrip.WithSubject(t.Context(), want))
+				if err != nil || got.Subject != want {
+					t.Errorf("%s: %v", want, err)
+				}
+			})
+		}
+		if got := r.srv.Counts().UserInfo; got != 50 {
+			t.Errorf("user info requests = %d, want one for each of 50 users", got)
+		}
+	})
+}
+
+func TestFetchedUserInfoIsRecordedInUsers(t *testing.T) {
+	users := new(authtrip.Users)
+	infoInBubble(t, func(u *authtrip.UserInfoSource) { u.Users = users }, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {
+		fetched, err := info.UserInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := users.Get(t.Context(), asURL, "alice")
+		if err != nil || u.Subject != "alice" || !u.FetchedAt.Equal(fetched.FetchedAt) {
+			t.Errorf("Get() = %+v, %v, want what was fetched", u, err)
+		}
+		broken := newInfo(t, r, func(u *authtrip.UserInfoSource) {
+			u.Users = &authtrip.Users{Cache: &oddCache{err: errors.New("down")}}
+		})
+		wantUser(t, broken, "alice")
+	})
+}
