@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,13 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-retryablehttp"
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/wire"
 )
 
 // UserInfo is what the server says of the user whom a token speaks for (OpenID
@@ -132,14 +132,12 @@ type UserInfoSource struct {
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
-	prepare sync.Once // of the three below
-	tokens  tokens
-	client  *retryablehttp.Client
-	invalid error
+	prepare  sync.Once // of the two below
+	endpoint *userInfoEndpoint
+	invalid  error
 
-	cur     atomic.Pointer[userInfoEntry]
-	failing atomic.Pointer[userInfoFailure]
-	flights flight.Group[*UserInfo]
+	memory  userInfoMemory
+	flights flight.Group[*UserInfo] // one for each user
 }
 
 const (
@@ -148,67 +146,6 @@ const (
 	// userInfoCacheTimeout is what of that a Cache may take for one call.
 	userInfoCacheTimeout = time.Second
 )
-
-// sameLogin reports whether two tokens certainly speak for the same user.
-func sameLogin(a, b *snapshot) bool {
-	return a == b || a.login != "" && a.login == b.login && a.source == b.source
-}
-
-// last returns the last answer, if it was given to u.
-func (u *UserInfoSource) last(snap *snapshot) *userInfoEntry {
-	if e := u.slot(snap).Load(); e != nil && e.asker == u {
-		return e
-	}
-	return nil
-}
-
-// slot is where the last answer for the user of snap is kept: with each of many
-// Sources its own.
-func (u *UserInfoSource) slot(snap *snapshot) *atomic.Pointer[userInfoEntry] {
-	if snap.source != nil && snap.source.shared != nil {
-		return &snap.source.info
-	}
-	return &u.cur
-}
-
-// userInfoEntry is an answer and how long it counts.
-type userInfoEntry struct {
-	asker *UserInfoSource
-	info  *UserInfo
-	snap  *snapshot // with which it was fetched
-	since time.Time // with a monotonic reading
-	ttl   time.Duration
-}
-
-// of reports whether the answer is of the user for whom snap speaks.
-func (e *userInfoEntry) of(snap *snapshot) bool { return e != nil && sameLogin(e.snap, snap) }
-
-func (e *userInfoEntry) good(snap *snapshot) bool {
-	return e.of(snap) && !e.snap.refused.Load() && time.Since(e.since) < e.ttl
-}
-
-// userInfoFailure is why the last fetch failed.
-type userInfoFailure struct {
-	failure
-	snap *snapshot // with which it was tried
-}
-
-// of reports whether a fetch with snap would be another one in a row. An endpoint
-// that is down or busy is so for every user.
-func (f *userInfoFailure) of(snap *snapshot) bool {
-	if f == nil {
-		return false
-	}
-	if e, ok := errors.AsType[*UserInfoError](f.err); ok {
-		switch code := e.StatusCode; {
-		case code == 0, code == http.StatusTooManyRequests, code >= 500:
-			return true
-		}
-	}
-	return sameLogin(f.snap, snap)
-}
-
-func (f *userInfoFailure) paces(snap *snapshot) bool { return f.of(snap) && !f.due() }
 
 // UserInfo returns what the server says of the user. It blocks if that has to be
 // fetched, or a token has to be, until that is done or ctx ends.
@@ -225,21 +162,21 @@ func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	if u.invalid != nil {
 		return nil, u.invalid
 	}
-	snap, err := u.tokens.snapshot(ctx)
+	snap, err := u.endpoint.tokens.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if e := u.last(snap); e.good(snap) {
+	if e := u.memory.known(snap); e.good() {
 		if u.OnEvent != nil {
 			u.OnEvent(Event{Kind: EventUserInfoHit, Age: e.info.age()})
 		}
 		return e.info, nil
 	}
-	if f := u.failing.Load(); f.paces(snap) {
-		return u.stale(snap, f.err)
+	if err = u.memory.backedOff(snap); err != nil {
+		return u.stale(snap, err)
 	}
 	info, err := u.flights.Do(ctx, flightKey(snap), userInfoTimeout, func(ctx context.Context) (*UserInfo, error) {
-		return u.renew(ctx, snap)
+		return u.fetch(ctx, snap)
 	})
 	switch {
 	case err == nil:
@@ -267,32 +204,215 @@ func (u *UserInfoSource) configure() {
 	if u.FindURL == nil {
 		_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
 	}
-	u.tokens = tokensOf(u.Source)
-	// A request that got no answer is sent again: it is a GET.
-	u.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
-		return err != nil && ctx.Err() == nil, nil
-	})
+	u.endpoint = newUserInfoEndpoint(u)
 }
 
 // flightKey names the user: two users' answers must not be collapsed into one.
 func flightKey(snap *snapshot) string {
-	if snap.login == "" {
-		return snap.token.AccessToken
+	user, _ := infoUserOf(snap)
+	if user.owner == nil {
+		return user.name
 	}
-	return fmt.Sprintf("%p %s", snap.source, snap.login)
+	return fmt.Sprintf("%p %s", user.owner, user.name)
 }
 
-// stale returns the last good answer, if it is of the same user, and err if there
-// is none.
+// stale returns the last good answer for the same user, and err if there is none.
 func (u *UserInfoSource) stale(snap *snapshot, err error) (*UserInfo, error) {
-	e := u.last(snap)
-	if !e.of(snap) {
+	e := u.memory.known(snap)
+	if e == nil || e.info == nil {
 		return nil, err
 	}
 	old := *e.info
 	old.Stale = true
 	u.emit(Event{Kind: EventUserInfoStale, Age: old.age(), Err: err})
 	return &old, nil
+}
+
+// fetch is the flight, of which there is one at a time for each user: look into the
+// Cache, ask the server, verify, keep.
+func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, error) {
+	// The caller may have looked just before the last flight landed.
+	if e := u.memory.known(snap); e.good() {
+		return e.info, nil
+	}
+	down, err := u.memory.begin(snap)
+	if err != nil {
+		return nil, err
+	}
+	defer down.end()
+	// What is not in order here is so before anything is sent.
+	if _, _, err = u.user(snap); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if info := u.recall(ctx, snap); info != nil {
+		u.keep(snap, info)
+		u.emit(Event{Kind: EventUserInfoHit, Duration: time.Since(start), Age: info.age()})
+		return info, nil
+	}
+	snap, info, err := u.ask(ctx, snap)
+	if hasAnswered(err) {
+		u.memory.down.CompareAndSwap(down, nil)
+	}
+	if err != nil {
+		u.failed(snap, down, err, time.Since(start))
+		return nil, err
+	}
+	u.share(ctx, snap, info, u.keep(snap, info))
+	u.record(ctx, info)
+	u.emit(Event{Kind: EventUserInfoMiss, Duration: time.Since(start)})
+	return info, nil
+}
+
+// ask asks the server. It returns with which token it did so at last.
+func (u *UserInfoSource) ask(ctx context.Context, snap *snapshot) (*snapshot, *UserInfo, error) {
+	url, err := u.locate(ctx)
+	if err != nil {
+		return snap, nil, err
+	}
+	snap, claims, err := u.endpoint.ask(ctx, url, snap)
+	if err != nil {
+		return snap, nil, err
+	}
+	info, err := u.verify(claims, snap, time.Now())
+	return snap, info, err
+}
+
+// locate returns the endpoint's URL.
+func (u *UserInfoSource) locate(ctx context.Context) (string, error) {
+	if u.FindURL == nil {
+		return u.URL, nil
+	}
+	found, err := u.FindURL(ctx)
+	if err == nil {
+		_, err = identityURL("the result of UserInfoSource.FindURL", found, u.AllowInsecureHTTP)
+	}
+	return found, err
+}
+
+// failed keeps an error until the next attempt is due: an outage for every user, any
+// other one for this user, whose last answer is gone if the error says that it is no
+// longer true. last is the outage that was known before.
+func (u *UserInfoSource) failed(snap *snapshot, last *setback, err error, took time.Duration) {
+	event := Event{Kind: EventUserInfoFailed, Duration: took, Err: err}
+	if e, ok := errors.AsType[*UserInfoError](err); ok {
+		event.StatusCode = e.StatusCode
+	}
+	if isOutage(err) {
+		u.memory.outage(last, err)
+	} else {
+		_, wrongUser := errors.AsType[*SubjectError](err)
+		u.memory.amend(snap, func(e *userInfoEntry) {
+			e.failed = newSetback(e.failed, err)
+			if wrongUser || event.StatusCode == http.StatusUnauthorized {
+				e.info = nil
+			}
+		})
+	}
+	u.emit(event)
+}
+
+// keep puts an answer where the next call finds it, and returns for how long.
+func (u *UserInfoSource) keep(snap *snapshot, info *UserInfo) time.Duration {
+	ttl := u.ttl() - max(info.age(), 0)
+	switch end := snap.token.Expiry; {
+	case snap.lifetime > 0:
+		ttl = min(ttl, snap.lifetime-time.Since(snap.born))
+	case !end.IsZero():
+		ttl = min(ttl, time.Until(end))
+	}
+	u.memory.amend(snap, func(e *userInfoEntry) {
+		e.info, e.snap, e.since, e.ttl, e.failed = info, snap, time.Now(), ttl, nil
+	})
+	return ttl
+}
+
+func (u *UserInfoSource) ttl() time.Duration { return cmp.Or(u.TTL, 5*time.Minute) }
+
+// user returns the name that the answer to this token must have. Rule 48.
+func (u *UserInfoSource) user(snap *snapshot) (issuer, subject string, err error) {
+	issuer, subject = u.Issuer, u.Subject
+	claims, err := wire.ParseIDClaims(extra(snap.token, "id_token"))
+	if subject == "" && (err != nil || claims.Subject == "") {
+		return "", "", errors.New("authtrip: UserInfoSource.Subject is empty and the token has no id_token: there is nothing to compare sub with")
+	}
+	return cmp.Or(issuer, claims.Issuer), cmp.Or(subject, claims.Subject), nil
+}
+
+// verify holds the claims' sub against the one that is wanted. Rule 48.
+func (u *UserInfoSource) verify(claims []byte, snap *snapshot, fetched time.Time) (*UserInfo, error) {
+	issuer, want, err := u.user(snap)
+	if err != nil {
+		return nil, err
+	}
+	// Not a struct, of which encoding/json would fill sub from "SUB" as well.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(claims, &members); err != nil {
+		return nil, &UserInfoError{StatusCode: http.StatusOK, Err: errors.New("the answer is not a JSON object")}
+	}
+	var got string
+	if json.Unmarshal(members["sub"], &got) != nil || got != want {
+		return nil, &SubjectError{Want: want, Got: got}
+	}
+	return &UserInfo{Issuer: issuer, Subject: got, FetchedAt: fetched, claims: claims}, nil
+}
+
+func (u *UserInfoSource) cacheKey(snap *snapshot) string {
+	return "userinfo:" + hashed(u.Issuer, u.URL, snap.token.AccessToken)
+}
+
+// share puts an answer into the Cache.
+func (u *UserInfoSource) share(ctx context.Context, snap *snapshot, info *UserInfo, ttl time.Duration) {
+	if u.Cache == nil || ttl <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	u.cacheFailed(u.Cache.Set(ctx, u.cacheKey(snap), info.encode(), ttl))
+}
+
+// recall looks into the Cache. Whatever is wrong there, the server knows better.
+func (u *UserInfoSource) recall(ctx context.Context, snap *snapshot) *UserInfo {
+	if u.Cache == nil || u.TTL < 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	b, err := u.Cache.Get(ctx, u.cacheKey(snap))
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			u.cacheFailed(err)
+		}
+		return nil
+	}
+	info, err := decodeUserInfo(b)
+	// The age is by the clock of whoever fetched it.
+	if err != nil || info.age() >= u.ttl() || info.age() < -time.Minute {
+		return nil
+	}
+	info, err = u.verify(info.claims, snap, info.FetchedAt)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// record puts an answer into Users.
+func (u *UserInfoSource) record(ctx context.Context, info *UserInfo) {
+	if u.Users == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	if err := u.Users.Put(ctx, info); err != nil {
+		u.emit(Event{Kind: EventUserInfoFailed, Err: err})
+	}
+}
+
+func (u *UserInfoSource) cacheFailed(err error) {
+	if err != nil {
+		u.emit(Event{Kind: EventUserInfoFailed, Err: fmt.Errorf("authtrip: UserInfoSource.Cache: %w", err)})
+	}
 }
 
 func (u *UserInfoSource) emit(e Event) {

@@ -1,6 +1,8 @@
 package authtrip_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -145,4 +147,126 @@ func (l *eventLog) last(t *testing.T, kind authtrip.EventKind) authtrip.Event {
 	}
 	t.Fatalf("no event %q", kind)
 	return authtrip.Event{}
+}
+
+// TestEachUsersFailuresAreBackedOffByThemselves: with one slot for the last failure of
+// all, 99 calls for two users in turn were 99 requests.
+func TestEachUsersFailuresAreBackedOffByThemselves(t *testing.T) {
+	for name, fault := range map[string]authtriptest.Fault{
+		"forbidden":    {Status: http.StatusForbidden},
+		"another user": {JSON: map[string]any{"sub": "mallory"}},
+		"html":         answers("text/html", "<html>"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+				all, _ := many(r, new(authtrip.MemoryStore))
+				info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source = all })
+				r.srv.FailAlways(authtriptest.UserInfoPath, fault)
+				for i := range 99 {
+					if _, err := info.UserInfo(withUser(t, i%2)); err == nil {
+						t.Fatal("no error")
+					}
+				}
+				r.wantFetches(t, 2)
+				r.srv.Heal(authtriptest.UserInfoPath)
+				wait(time.Second)
+				for i := range 2 {
+					if _, err := info.UserInfo(withUser(t, i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// withUser returns a context whose requests carry the token of the i-th user.
+func withUser(t *testing.T, i int) context.Context {
+	return authtrip.WithSubject(t.Context(), fmt.Sprint("user", i))
+}
+
+// TestFailuresOfOneMomentCountOnce: an outage that a hundred users met at once was
+// backed off as if a hundred attempts had failed one after the other: for half a minute.
+func TestFailuresOfOneMomentCountOnce(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source = all })
+		r.srv.FailAlways(authtriptest.UserInfoPath, authtriptest.Fault{Status: http.StatusServiceUnavailable, Delay: time.Second})
+		crowd(100, func(i int) { _, _ = info.UserInfo(withUser(t, i)) })
+		r.srv.Heal(authtriptest.UserInfoPath)
+		wait(250 * time.Millisecond)
+		for i := range 2 {
+			if _, err := info.UserInfo(withUser(t, i)); err != nil {
+				t.Errorf("a quarter of a second after one failure: %v", err)
+			}
+		}
+	})
+}
+
+// TestOneUserAsksWhetherTheEndpointIsBack: whenever the next attempt was due, each user's
+// call was one.
+func TestOneUserAsksWhetherTheEndpointIsBack(t *testing.T) {
+	for name, fault := range map[string]authtriptest.Fault{
+		"rate limit": {Status: http.StatusTooManyRequests, Delay: time.Second},
+		"down":       {Status: http.StatusBadGateway, Delay: time.Second},
+		"no answer":  {Delay: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(24*time.Hour), nil, func(t *testing.T, r *rig) {
+				all, _ := many(r, new(authtrip.MemoryStore))
+				info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source = all })
+				r.srv.FailAlways(authtriptest.UserInfoPath, fault)
+				for i := range 10 {
+					crowd(100, func(i int) {
+						if _, err := info.UserInfo(withUser(t, i)); err == nil {
+							t.Error("no error")
+						}
+					})
+					if i == 0 {
+						wait(time.Hour)
+						continue // they could not know
+					}
+					r.wantFetches(t, 100+i)
+					wait(time.Hour)
+				}
+				r.srv.Heal(authtriptest.UserInfoPath)
+				if _, err := info.UserInfo(withUser(t, 0)); err != nil {
+					t.Fatal(err)
+				}
+				crowd(100, func(i int) {
+					if _, err := info.UserInfo(withUser(t, i)); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		})
+	}
+}
+
+// TestAnswerForOneUserEndsTheOutageForAll, whatever it says of that user; a call that
+// never came to ask ends nothing.
+func TestAnswerForOneUserEndsTheOutageForAll(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		cache := new(authtrip.MemoryCache)
+		other := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source, u.Cache = all, cache })
+		if _, err := other.UserInfo(withUser(t, 2)); err != nil {
+			t.Fatal(err)
+		}
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source, u.Cache = all, cache })
+		r.srv.Fail(authtriptest.UserInfoPath,
+			authtriptest.Fault{Status: http.StatusServiceUnavailable},
+			authtriptest.Fault{Status: http.StatusForbidden})
+		_, err := info.UserInfo(withUser(t, 0))
+		wantStatus(t, err, http.StatusServiceUnavailable)
+		wait(time.Second)
+		if _, err = info.UserInfo(withUser(t, 2)); err != nil {
+			t.Errorf("what the Cache has: %v", err)
+		}
+		_, err = info.UserInfo(withUser(t, 0))
+		wantStatus(t, err, http.StatusForbidden)
+		if _, err = info.UserInfo(withUser(t, 1)); err != nil {
+			t.Errorf("another user, after the endpoint was back: %v", err)
+		}
+	})
 }

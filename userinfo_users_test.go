@@ -1,12 +1,16 @@
 package authtrip_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
@@ -143,5 +147,64 @@ func TestFetchedUserInfoIsRecordedInUsers(t *testing.T) {
 			u.Users = &authtrip.Users{Cache: &oddCache{err: errors.New("down")}}
 		})
 		wantUser(t, broken, "alice")
+	})
+}
+
+// userTokens is a third-party source of many users, each named in the context.
+type userTokens struct {
+	mu     sync.Mutex
+	tokens map[string]*oauth2.Token
+	issue  func(user string, scopes ...string) *oauth2.Token
+}
+
+type userName struct{}
+
+func (u *userTokens) TokenContext(ctx context.Context) (*oauth2.Token, error) {
+	name, _ := ctx.Value(userName{}).(string)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.tokens[name] == nil {
+		u.tokens[name] = u.issue(name)
+	}
+	return u.tokens[name], nil
+}
+
+func (u *userTokens) Token() (*oauth2.Token, error) { return u.TokenContext(context.Background()) }
+
+func (u *userTokens) Invalidate(*oauth2.Token) {}
+
+// TestUsersOfAThirdPartySourceKeepTheirOwnAnswers: each call for another user than the
+// last one was a request.
+func TestUsersOfAThirdPartySourceKeepTheirOwnAnswers(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, r *rig, _ *authtrip.UserInfoSource) {
+		src := &userTokens{tokens: make(map[string]*oauth2.Token), issue: r.srv.Issue}
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source = src })
+		for i := range 99 {
+			want := fmt.Sprint("user", i%3)
+			u, err := info.UserInfo(context.WithValue(t.Context(), userName{}, want))
+			if err != nil || u.Subject != want {
+				t.Fatalf("UserInfo() of %s: %v", want, err)
+			}
+		}
+		r.wantFetches(t, 3)
+	})
+}
+
+// TestTwoUserInfoSourcesOfOneSourcesKeepTheirOwnAnswers: they took each other's place,
+// and each call was a request.
+func TestTwoUserInfoSourcesOfOneSourcesKeepTheirOwnAnswers(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		one := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source = all })
+		other := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source, u.Issuer = all, "https://other.example" })
+		for i := range 30 {
+			for info, issuer := range map[*authtrip.UserInfoSource]string{one: asURL, other: "https://other.example"} {
+				u, err := info.UserInfo(withUser(t, i%3))
+				if err != nil || u.Issuer != issuer || u.Subject != fmt.Sprint("user", i%3) {
+					t.Errorf("UserInfo() = %+v, %v", u, err)
+				}
+			}
+		}
+		r.wantFetches(t, 6)
 	})
 }
