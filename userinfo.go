@@ -245,12 +245,22 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 		return nil, err
 	}
 	start := time.Now()
-	if info := u.recall(ctx, snap); info != nil {
+	url, err := u.locate(ctx)
+	if err != nil {
+		u.memory.outage(down, err) // whoever the user is
+		u.emit(Event{Kind: EventUserInfoFailed, Duration: time.Since(start), Err: err})
+		return nil, err
+	}
+	if info := u.recall(ctx, u.cacheKey(url, snap), snap); info != nil {
 		u.keep(snap, info)
 		u.emit(Event{Kind: EventUserInfoHit, Duration: time.Since(start), Age: info.age()})
 		return info, nil
 	}
-	snap, info, err := u.ask(ctx, snap)
+	var info *UserInfo
+	snap, claims, err := u.endpoint.ask(ctx, url, snap)
+	if err == nil {
+		info, err = u.verify(claims, snap, time.Now())
+	}
 	if hasAnswered(err) {
 		u.memory.down.CompareAndSwap(down, nil)
 	}
@@ -258,24 +268,10 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 		u.failed(snap, down, err, time.Since(start))
 		return nil, err
 	}
-	u.share(ctx, snap, info, u.keep(snap, info))
+	u.share(ctx, u.cacheKey(url, snap), info, u.keep(snap, info))
 	u.record(ctx, info)
 	u.emit(Event{Kind: EventUserInfoMiss, Duration: time.Since(start)})
 	return info, nil
-}
-
-// ask asks the server. It returns with which token it did so at last.
-func (u *UserInfoSource) ask(ctx context.Context, snap *snapshot) (*snapshot, *UserInfo, error) {
-	url, err := u.locate(ctx)
-	if err != nil {
-		return snap, nil, err
-	}
-	snap, claims, err := u.endpoint.ask(ctx, url, snap)
-	if err != nil {
-		return snap, nil, err
-	}
-	info, err := u.verify(claims, snap, time.Now())
-	return snap, info, err
 }
 
 // locate returns the endpoint's URL.
@@ -357,28 +353,28 @@ func (u *UserInfoSource) verify(claims []byte, snap *snapshot, fetched time.Time
 	return &UserInfo{Issuer: issuer, Subject: got, FetchedAt: fetched, claims: claims}, nil
 }
 
-func (u *UserInfoSource) cacheKey(snap *snapshot) string {
-	return "userinfo:" + hashed(u.Issuer, u.URL, snap.token.AccessToken)
+func (u *UserInfoSource) cacheKey(url string, snap *snapshot) string {
+	return "userinfo:" + hashed(u.Issuer, url, snap.token.AccessToken)
 }
 
 // share puts an answer into the Cache.
-func (u *UserInfoSource) share(ctx context.Context, snap *snapshot, info *UserInfo, ttl time.Duration) {
+func (u *UserInfoSource) share(ctx context.Context, key string, info *UserInfo, ttl time.Duration) {
 	if u.Cache == nil || ttl <= 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
 	defer cancel()
-	u.cacheFailed(u.Cache.Set(ctx, u.cacheKey(snap), info.encode(), ttl))
+	u.cacheFailed(u.Cache.Set(ctx, key, info.encode(), ttl))
 }
 
 // recall looks into the Cache. Whatever is wrong there, the server knows better.
-func (u *UserInfoSource) recall(ctx context.Context, snap *snapshot) *UserInfo {
+func (u *UserInfoSource) recall(ctx context.Context, key string, snap *snapshot) *UserInfo {
 	if u.Cache == nil || u.TTL < 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
 	defer cancel()
-	b, err := u.Cache.Get(ctx, u.cacheKey(snap))
+	b, err := u.Cache.Get(ctx, key)
 	if err != nil {
 		if !errors.Is(err, ErrNotFound) {
 			u.cacheFailed(err)

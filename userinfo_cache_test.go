@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
 )
 
 func TestUserInfoIsSharedThroughACache(t *testing.T) {
@@ -190,4 +191,35 @@ func (o *oddCache) Set(ctx context.Context, _ string, _ []byte, _ time.Duration)
 
 func (o *oddCache) Take(ctx context.Context, _ string) ([]byte, error) {
 	return []byte(o.value), o.do(ctx)
+}
+
+// TestCachedUserInfoIsOfTheEndpointThatWasFound: the key held URL, which is empty where
+// FindURL is set, so that one endpoint's answer was taken for another's.
+func TestCachedUserInfoIsOfTheEndpointThatWasFound(t *testing.T) {
+	cache := &spyCache{}
+	infoInBubble(t, nil, func(t *testing.T, r *rig, _ *authtrip.UserInfoSource) {
+		const other = "https://other.example"
+		r.net.Handle(other, r.srv)
+		for i, c := range []struct {
+			url   string // that is set
+			found string // by FindURL
+			want  int    // fetches of all so far
+		}{
+			{"", userInfoURL, 1},
+			{"", userInfoURL, 1},
+			{"", other + authtriptest.UserInfoPath, 2},
+			{userInfoURL, "", 2}, // it is the first one, however it is known
+		} {
+			info := newInfo(t, r, func(u *authtrip.UserInfoSource) {
+				u.Cache, u.URL = cache, c.url
+				if c.found != "" {
+					u.FindURL = func(context.Context) (string, error) { return c.found, nil }
+				}
+			})
+			wantUser(t, info, "alice")
+			if got := r.srv.Counts().UserInfo; got != c.want {
+				t.Errorf("%d: user info requests = %d, want %d", i, got, c.want)
+			}
+		}
+	})
 }

@@ -270,3 +270,32 @@ func TestAnswerForOneUserEndsTheOutageForAll(t *testing.T) {
 		}
 	})
 }
+
+// TestEndpointThatCannotBeFoundIsOneFactForEveryUser: each user's call looked for it anew.
+func TestEndpointThatCannotBeFoundIsOneFactForEveryUser(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all, _ := many(r, new(authtrip.MemoryStore))
+		asked, found := 0, errStoreDown
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) {
+			u.Source = all
+			u.FindURL = func(context.Context) (string, error) {
+				asked++
+				return userInfoURL, found
+			}
+		})
+		for i := range 100 {
+			_, err := info.UserInfo(withUser(t, i))
+			wantIs(t, err, errStoreDown)
+		}
+		if asked != 1 {
+			t.Errorf("FindURL was called %d times, want once", asked)
+		}
+		found = nil
+		wait(time.Second)
+		for i := range 100 {
+			if _, err := info.UserInfo(withUser(t, i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
