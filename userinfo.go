@@ -53,12 +53,12 @@ func (u *UserInfo) Claims(v any) error {
 // Core 1.0, section 5.3.2). Nothing of it is used or kept. Its text does not name
 // the subjects.
 type SubjectError struct {
-	Want, Got string // Got is "" if there was no sub, or one that is not a string
+	Want, Got string // Got is "" if there was no sub, more than one, or one that is not a string
 }
 
 func (e *SubjectError) Error() string {
 	if e.Got == "" {
-		return "authtrip: user info: sub is missing, empty or not a string"
+		return "authtrip: user info: sub is missing, empty, there twice or not a string"
 	}
 	return "authtrip: user info: sub is not that of the id_token"
 }
@@ -341,13 +341,12 @@ func (u *UserInfoSource) verify(claims []byte, snap *snapshot, fetched time.Time
 	if err != nil {
 		return nil, err
 	}
-	// Not a struct, of which encoding/json would fill sub from "SUB" as well.
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(claims, &members); err != nil {
+	all, err := members(claims)
+	if err != nil {
 		return nil, &UserInfoError{StatusCode: http.StatusOK, Err: errors.New("the answer is not a JSON object")}
 	}
 	var got string
-	if json.Unmarshal(members["sub"], &got) != nil || got != want {
+	if json.Unmarshal(all["sub"], &got) != nil || got != want {
 		return nil, &SubjectError{Want: want, Got: got}
 	}
 	return &UserInfo{Issuer: issuer, Subject: got, FetchedAt: fetched, claims: claims}, nil
@@ -364,7 +363,7 @@ func (u *UserInfoSource) share(ctx context.Context, key string, info *UserInfo, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
 	defer cancel()
-	u.cacheFailed(u.Cache.Set(ctx, key, info.encode(), ttl))
+	u.cacheFailed(u.Cache.Set(ctx, key, encodeUserInfo(info), ttl))
 }
 
 // recall looks into the Cache. Whatever is wrong there, the server knows better.

@@ -81,11 +81,14 @@ func TestUserInfoDoesWithoutACacheThatFails(t *testing.T) {
 		"hangs":           {&oddCache{hang: true}, 2 * time.Second, true},
 		"holds nonsense":  {&oddCache{value: "\x00\x01"}, 0, false},
 		"holds nothing":   {&oddCache{value: ""}, 0, false},
-		"later format":    {&oddCache{value: `{"format":99,"sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
-		"no claims":       {&oddCache{value: `{"format":1,"sub":"alice","fetched_at":"2000-01-01T00:00:00Z"}`}, 0, false},
-		"another user":    {&oddCache{value: `{"format":1,"sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"mallory"}}`}, 0, false},
-		"the whole past":  {&oddCache{value: `{"format":1,"sub":"alice","fetched_at":"1999-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
-		"from the future": {&oddCache{value: `{"format":1,"sub":"alice","fetched_at":"2999-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
+		"later format":    {&oddCache{value: `{"format":99,"iss":"https://as.example","sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
+		"no claims":       {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"alice","fetched_at":"2000-01-01T00:00:00Z"}`}, 0, false},
+		"another user":    {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"mallory"}}`}, 0, false},
+		"the whole past":  {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"alice","fetched_at":"1999-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
+		"in capitals":     {&oddCache{value: `{"format":1,"iss":"https://as.example","SUB":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
+		"two subjects":    {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"mallory","sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
+		"two claims":      {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"alice","fetched_at":"2000-01-01T00:00:00Z","claims":{"sub":"mallory"},"claims":{"sub":"alice"}}`}, 0, false},
+		"from the future": {&oddCache{value: `{"format":1,"iss":"https://as.example","sub":"alice","fetched_at":"2999-01-01T00:00:00Z","claims":{"sub":"alice"}}`}, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			infoInBubble(t, func(u *authtrip.UserInfoSource) { u.Cache, u.TTL = c.cache, 24*time.Hour }, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {

@@ -1,6 +1,8 @@
 package authtrip
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,11 +32,14 @@ type Users struct {
 // Put keeps what a [UserInfoSource] returned. [UserInfoSource.Users] does so by
 // itself.
 func (u *Users) Put(ctx context.Context, info *UserInfo) error {
+	if err := completeUserInfo(info); err != nil {
+		return err
+	}
 	ttl := u.TTL
 	if ttl <= 0 {
 		ttl = 30 * 24 * time.Hour
 	}
-	if err := u.cache().Set(ctx, userKey(info.Issuer, info.Subject), info.encode(), ttl); err != nil {
+	if err := u.cache().Set(ctx, userKey(info.Issuer, info.Subject), encodeUserInfo(info), ttl); err != nil {
 		return fmt.Errorf("authtrip: Users.Cache: %w", err)
 	}
 	return nil
@@ -87,15 +92,36 @@ type userInfoDocument struct {
 	Claims    json.RawMessage `json:"claims"`
 }
 
-func (u *UserInfo) encode() []byte {
-	doc, _ := json.Marshal(userInfoDocument{recordFormat, u.Issuer, u.Subject, u.FetchedAt, u.claims}) // claims were decoded once
+func encodeUserInfo(info *UserInfo) []byte {
+	doc, _ := json.Marshal(userInfoDocument{recordFormat, info.Issuer, info.Subject, info.FetchedAt, info.claims}) // claims were decoded once
 	return doc
 }
 
 func decodeUserInfo(b []byte) (*UserInfo, error) {
+	all, err := members(b)
 	var doc userInfoDocument
-	if err := json.Unmarshal(b, &doc); err != nil || doc.Format != recordFormat || doc.Subject == "" {
+	for name, field := range map[string]any{
+		"format": &doc.Format, "iss": &doc.Issuer, "sub": &doc.Subject, "fetched_at": &doc.FetchedAt, "claims": &doc.Claims,
+	} {
+		err = cmp.Or(err, json.Unmarshal(all[name], field))
+	}
+	if err != nil || doc.Format != recordFormat || doc.Subject == "" || !bytes.HasPrefix(doc.Claims, []byte("{")) {
 		return nil, errors.New("authtrip: user info in the Cache is not of this version of authtrip")
 	}
 	return &UserInfo{Issuer: doc.Issuer, Subject: doc.Subject, FetchedAt: doc.FetchedAt, claims: doc.Claims}, nil
+}
+
+// completeUserInfo returns an error that names what a record of info would lack.
+func completeUserInfo(info *UserInfo) error {
+	switch {
+	case info == nil:
+		return errors.New("authtrip: Users.Put: user info is nil")
+	case info.Issuer == "":
+		return errors.New("authtrip: Users.Put: user info has no Issuer: Subject alone does not name a user")
+	case info.Subject == "":
+		return errors.New("authtrip: Users.Put: user info has no Subject")
+	case len(info.claims) == 0:
+		return errors.New("authtrip: Users.Put: user info has no claims: it must come from a UserInfoSource or from Users.Get")
+	}
+	return nil
 }
