@@ -15,20 +15,38 @@ import (
 
 // userInfoEndpoint asks a server who a token's user is. It does not judge the answer.
 type userInfoEndpoint struct {
+	url       string
+	findURL   func(context.Context) (string, error) // in place of url
+	plainHTTP bool
+
 	tokens    tokens
 	client    *retryablehttp.Client
 	verifyJWT func(ctx context.Context, raw string) (claims []byte, err error)
 }
 
-func newUserInfoEndpoint(u *UserInfoSource) *userInfoEndpoint {
-	return &userInfoEndpoint{
-		tokens: tokensOf(u.Source),
-		// A request that got no answer is sent again: it is a GET.
-		client: identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
-			return err != nil && ctx.Err() == nil, nil
-		}),
-		verifyJWT: u.VerifyJWT,
+func newUserInfoEndpoint(u *UserInfoSource) (*userInfoEndpoint, error) {
+	e := &userInfoEndpoint{url: u.URL, findURL: u.FindURL, plainHTTP: u.AllowInsecureHTTP, tokens: tokensOf(u.Source), verifyJWT: u.VerifyJWT}
+	// A request that got no answer is sent again: it is a GET.
+	e.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
+		return err != nil && ctx.Err() == nil, nil
+	})
+	if e.findURL != nil {
+		return e, nil
 	}
+	_, err := identityURL("UserInfoSource.URL", e.url, e.plainHTTP)
+	return e, err
+}
+
+// locate returns the URL to ask.
+func (e *userInfoEndpoint) locate(ctx context.Context) (string, error) {
+	if e.findURL == nil {
+		return e.url, nil
+	}
+	found, err := e.findURL(ctx)
+	if err == nil {
+		_, err = identityURL("the result of UserInfoSource.FindURL", found, e.plainHTTP)
+	}
+	return found, err
 }
 
 // ask sends the token of snap, and once more the one that follows it if that is
@@ -119,7 +137,7 @@ func wantOK(status int) error {
 	case status == http.StatusUnauthorized:
 		return errors.New("the token was rejected")
 	case status == http.StatusForbidden:
-		return errors.New("the token may not read user info: the login has to ask for scope openid")
+		return errors.New("the token may not read user info: the login has to ask for scope openid, or for the provider's own")
 	case status >= 300 && status < 400:
 		return errors.New("the endpoint redirects, which is never followed with credentials: set UserInfoSource.URL to where it points")
 	}

@@ -41,6 +41,8 @@ type userInfoEntry struct {
 	asker *userInfoMemory
 	user  infoUser
 
+	subject string // whom the last good answer named; stays when info goes
+
 	info  *UserInfo // nil if there is none, or none that may still be served
 	snap  *snapshot // with which it was fetched
 	since time.Time // with a monotonic reading

@@ -53,14 +53,23 @@ func (u *UserInfo) Claims(v any) error {
 // Core 1.0, section 5.3.2). Nothing of it is used or kept. Its text does not name
 // the subjects.
 type SubjectError struct {
-	Want, Got string // Got is "" if there was no sub, more than one, or one that is not a string
+	// Want is "" if any user would do. Got is "" if none is named: the claim is missing,
+	// empty, there more than once, or of another type.
+	Want, Got string
+	// Claim is the one that names the user: "sub", or [UserInfoSource.SubjectClaim].
+	Claim string
 }
 
 func (e *SubjectError) Error() string {
-	if e.Got == "" {
+	switch sub := e.Claim == "" || e.Claim == "sub"; {
+	case sub && e.Got == "":
 		return "authtrip: user info: sub is missing, empty, there twice or not a string"
+	case sub:
+		return "authtrip: user info: sub is not the expected one"
+	case e.Got == "":
+		return "authtrip: user info: the SubjectClaim is missing, empty, there twice, or neither a string nor a number"
 	}
-	return "authtrip: user info: sub is not that of the id_token"
+	return "authtrip: user info: the SubjectClaim is not the expected one"
 }
 
 // A UserInfoError is a user info request that failed.
@@ -113,6 +122,20 @@ type UserInfoSource struct {
 	// token's id_token; a token without one is an error then, as there would be
 	// nothing to compare with.
 	Subject string
+	// SubjectClaim is for providers without OpenID Connect, such as GitHub's /user: the
+	// claim that stands in for sub, which is "id" there. Its value is a string, or a
+	// number, of which the exact text is the Subject. Issuer is required with it, and
+	// is a name that the program gives the provider: nobody else vouches for it.
+	//
+	// Setting this gives up what an ID token verifies, which is that the answer is about
+	// the user who logged in. Left are the connection to URL, and that a session has one
+	// user: its first answer names him, unless Subject does, and a later answer that
+	// names another is a [SubjectError]. That is remembered in memory: another process,
+	// a restart, or a session that [Sources] has dropped takes the next answer for the
+	// first. So does each new access token of a third-party Source, as nobody can say
+	// of which session it is. An ID token is used only if SubjectClaim is "sub", and
+	// where there is one.
+	SubjectClaim string
 	// TTL is how long an answer is good. If 0, it is five minutes; negative means
 	// that each call asks.
 	TTL time.Duration
@@ -201,10 +224,10 @@ func (u *UserInfoSource) configure() {
 		u.invalid = errors.New("authtrip: UserInfoSource.Source is nil")
 		return
 	}
-	if u.FindURL == nil {
-		_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
+	u.endpoint, u.invalid = newUserInfoEndpoint(u)
+	if u.SubjectClaim != "" && u.Issuer == "" {
+		u.invalid = errors.New("authtrip: UserInfoSource.Issuer is empty, and SubjectClaim needs it: give the provider a name")
 	}
-	u.endpoint = newUserInfoEndpoint(u)
 }
 
 // flightKey names the user: two users' answers must not be collapsed into one.
@@ -241,17 +264,18 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 	}
 	defer down.end()
 	// What is not in order here is so before anything is sent.
-	if _, _, err = u.user(snap); err != nil {
+	want, err := u.wanted(snap)
+	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	url, err := u.locate(ctx)
+	url, err := u.endpoint.locate(ctx)
 	if err != nil {
 		u.memory.outage(down, err) // whoever the user is
 		u.emit(Event{Kind: EventUserInfoFailed, Duration: time.Since(start), Err: err})
 		return nil, err
 	}
-	if info := u.recall(ctx, u.cacheKey(url, snap), snap); info != nil {
+	if info := u.recall(ctx, u.cacheKey(url, snap), want); info != nil {
 		u.keep(snap, info)
 		u.emit(Event{Kind: EventUserInfoHit, Duration: time.Since(start), Age: info.age()})
 		return info, nil
@@ -259,7 +283,10 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 	var info *UserInfo
 	snap, claims, err := u.endpoint.ask(ctx, url, snap)
 	if err == nil {
-		info, err = u.verify(claims, snap, time.Now())
+		want, err = u.wanted(snap) // may be another token
+	}
+	if err == nil {
+		info, err = want.read(claims, time.Now())
 	}
 	if hasAnswered(err) {
 		u.memory.down.CompareAndSwap(down, nil)
@@ -272,18 +299,6 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 	u.record(ctx, info)
 	u.emit(Event{Kind: EventUserInfoMiss, Duration: time.Since(start)})
 	return info, nil
-}
-
-// locate returns the endpoint's URL.
-func (u *UserInfoSource) locate(ctx context.Context) (string, error) {
-	if u.FindURL == nil {
-		return u.URL, nil
-	}
-	found, err := u.FindURL(ctx)
-	if err == nil {
-		_, err = identityURL("the result of UserInfoSource.FindURL", found, u.AllowInsecureHTTP)
-	}
-	return found, err
 }
 
 // failed keeps an error until the next attempt is due: an outage for every user, any
@@ -319,37 +334,29 @@ func (u *UserInfoSource) keep(snap *snapshot, info *UserInfo) time.Duration {
 	}
 	u.memory.amend(snap, func(e *userInfoEntry) {
 		e.info, e.snap, e.since, e.ttl, e.failed = info, snap, time.Now(), ttl, nil
+		e.subject = info.Subject
 	})
 	return ttl
 }
 
 func (u *UserInfoSource) ttl() time.Duration { return cmp.Or(u.TTL, 5*time.Minute) }
 
-// user returns the name that the answer to this token must have. Rule 48.
-func (u *UserInfoSource) user(snap *snapshot) (issuer, subject string, err error) {
-	issuer, subject = u.Issuer, u.Subject
-	claims, err := wire.ParseIDClaims(extra(snap.token, "id_token"))
-	if subject == "" && (err != nil || claims.Subject == "") {
-		return "", "", errors.New("authtrip: UserInfoSource.Subject is empty and the token has no id_token: there is nothing to compare sub with")
+// wanted returns the user whom the answer to this token must be about. With a
+// SubjectClaim that may be anybody: then it is the session's first. Rule 48.
+func (u *UserInfoSource) wanted(snap *snapshot) (wantedUser, error) {
+	w := wantedUser{issuer: u.Issuer, subject: u.Subject, claim: cmp.Or(u.SubjectClaim, "sub"), numbers: u.SubjectClaim != ""}
+	if w.claim == "sub" {
+		if claims, err := wire.ParseIDClaims(extra(snap.token, "id_token")); err == nil {
+			w.issuer, w.subject = cmp.Or(w.issuer, claims.Issuer), cmp.Or(w.subject, claims.Subject)
+		}
 	}
-	return cmp.Or(issuer, claims.Issuer), cmp.Or(subject, claims.Subject), nil
-}
-
-// verify holds the claims' sub against the one that is wanted. Rule 48.
-func (u *UserInfoSource) verify(claims []byte, snap *snapshot, fetched time.Time) (*UserInfo, error) {
-	issuer, want, err := u.user(snap)
-	if err != nil {
-		return nil, err
+	if w.subject == "" && u.SubjectClaim == "" {
+		return w, errors.New("authtrip: UserInfoSource.Subject is empty and the token has no id_token: there is nothing to compare sub with (a provider without OpenID Connect needs SubjectClaim)")
 	}
-	all, err := members(claims)
-	if err != nil {
-		return nil, &UserInfoError{StatusCode: http.StatusOK, Err: errors.New("the answer is not a JSON object")}
+	if e := u.memory.known(snap); e != nil {
+		w.subject = cmp.Or(w.subject, e.subject)
 	}
-	var got string
-	if json.Unmarshal(all["sub"], &got) != nil || got != want {
-		return nil, &SubjectError{Want: want, Got: got}
-	}
-	return &UserInfo{Issuer: issuer, Subject: got, FetchedAt: fetched, claims: claims}, nil
+	return w, nil
 }
 
 func (u *UserInfoSource) cacheKey(url string, snap *snapshot) string {
@@ -367,7 +374,7 @@ func (u *UserInfoSource) share(ctx context.Context, key string, info *UserInfo, 
 }
 
 // recall looks into the Cache. Whatever is wrong there, the server knows better.
-func (u *UserInfoSource) recall(ctx context.Context, key string, snap *snapshot) *UserInfo {
+func (u *UserInfoSource) recall(ctx context.Context, key string, want wantedUser) *UserInfo {
 	if u.Cache == nil || u.TTL < 0 {
 		return nil
 	}
@@ -385,8 +392,7 @@ func (u *UserInfoSource) recall(ctx context.Context, key string, snap *snapshot)
 	if err != nil || info.age() >= u.ttl() || info.age() < -time.Minute {
 		return nil
 	}
-	info, err = u.verify(info.claims, snap, info.FetchedAt)
-	if err != nil {
+	if info, err = want.read(info.claims, info.FetchedAt); err != nil {
 		return nil
 	}
 	return info

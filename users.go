@@ -83,6 +83,8 @@ func (u *Users) cache() Cache {
 
 func userKey(issuer, subject string) string { return "user:" + hashed(issuer, subject) }
 
+const userInfoFormat = 1
+
 // userInfoDocument is how user info is kept in a [Cache].
 type userInfoDocument struct {
 	Format    int             `json:"format"`
@@ -93,7 +95,7 @@ type userInfoDocument struct {
 }
 
 func encodeUserInfo(info *UserInfo) []byte {
-	doc, _ := json.Marshal(userInfoDocument{recordFormat, info.Issuer, info.Subject, info.FetchedAt, info.claims}) // claims were decoded once
+	doc, _ := json.Marshal(userInfoDocument{userInfoFormat, info.Issuer, info.Subject, info.FetchedAt, info.claims}) // claims were decoded once
 	return doc
 }
 
@@ -105,7 +107,7 @@ func decodeUserInfo(b []byte) (*UserInfo, error) {
 	} {
 		err = cmp.Or(err, json.Unmarshal(all[name], field))
 	}
-	if err != nil || doc.Format != recordFormat || doc.Subject == "" || !bytes.HasPrefix(doc.Claims, []byte("{")) {
+	if err != nil || doc.Format != userInfoFormat || doc.Subject == "" || !bytes.HasPrefix(doc.Claims, []byte("{")) {
 		return nil, errors.New("authtrip: user info in the Cache is not of this version of authtrip")
 	}
 	return &UserInfo{Issuer: doc.Issuer, Subject: doc.Subject, FetchedAt: doc.FetchedAt, claims: doc.Claims}, nil
