@@ -19,15 +19,16 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// UserInfo is what the server says of the user whom a token speaks for (OpenID
-// Connect Core 1.0, section 5.3). It is shared and must not be modified.
+// UserInfo is what a server says of a token's user (OpenID Connect Core 1.0, section
+// 5.3). It is shared and must not be modified.
 type UserInfo struct {
-	// Issuer and Subject together name the user; nothing else does (section 5.7).
+	// Issuer and Subject name the user: only both together, and nothing else does
+	// (section 5.7).
 	Issuer, Subject string
 	// FetchedAt is when the server said so.
 	FetchedAt time.Time
-	// Stale is set where the server could not be asked again in time, and this is
-	// the last good answer.
+	// Stale is set if the server could not be asked again, and this is its last good
+	// answer.
 	Stale bool
 
 	claims []byte
@@ -35,13 +36,14 @@ type UserInfo struct {
 
 func (u *UserInfo) age() time.Duration { return time.Since(u.FetchedAt) }
 
-// String says nothing of the user: it is what a log gets.
+// String does not say who the user is, so that no log does.
 func (u *UserInfo) String() string { return "authtrip.UserInfo" }
 
 // LogValue implements [slog.LogValuer] as String does.
 func (u *UserInfo) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// Claims decodes all claims into v, as [json.Unmarshal] does.
+// Claims decodes all claims into v, as [json.Unmarshal] does. That fills the fields of
+// a struct from names in any case; decode into a map to have the exact names.
 func (u *UserInfo) Claims(v any) error {
 	if err := json.Unmarshal(u.claims, v); err != nil {
 		return fmt.Errorf("authtrip: user info: %w", err)
@@ -49,14 +51,14 @@ func (u *UserInfo) Claims(v any) error {
 	return nil
 }
 
-// A SubjectError is user info that is not of the token's user (OpenID Connect
-// Core 1.0, section 5.3.2). Nothing of it is used or kept. Its text does not name
-// the subjects.
+// A SubjectError means that user info is not about the token's user (OpenID Connect
+// Core 1.0, section 5.3.2), or does not say about whom it is. Nothing of it is used or
+// kept. The text of the error names no user.
 type SubjectError struct {
-	// Want is "" if any user would do. Got is "" if none is named: the claim is missing,
-	// empty, there more than once, or of another type.
+	// Want is the token's user; "" if any would do. Got is the user in the answer; "" if
+	// it names none, as the claim is missing, empty, there twice, or of another type.
 	Want, Got string
-	// Claim is the one that names the user: "sub", or [UserInfoSource.SubjectClaim].
+	// Claim is the claim that names the user: "sub", or [UserInfoSource.SubjectClaim].
 	Claim string
 }
 
@@ -72,11 +74,12 @@ func (e *SubjectError) Error() string {
 	return "authtrip: user info: the SubjectClaim is not the expected one"
 }
 
-// A UserInfoError is a user info request that failed.
+// A UserInfoError is a user info request that failed. Its text holds no token and
+// nothing of the answer but its status and media type.
 type UserInfoError struct {
-	// StatusCode is that of the answer, 0 if there was none.
+	// StatusCode is the answer's, 0 if there was none.
 	StatusCode int
-	// RetryAfter is the wait the server asked for, 0 if it did not.
+	// RetryAfter is how long the server asked to wait, 0 if it did not.
 	RetryAfter time.Duration
 	// Err is the cause.
 	Err error
@@ -93,10 +96,13 @@ func (e *UserInfoError) Error() string {
 // Unwrap returns the cause.
 func (e *UserInfoError) Unwrap() error { return e.Err }
 
-// A UserInfoSource answers who the token of a Source speaks for. What the server
-// says is verified, and kept until TTL has passed or the token with which it was
-// fetched has ended or was refused. However many ask at once, one request is
-// sent.
+// A UserInfoSource finds out who the token's user is. It verifies what the server says,
+// and keeps it until TTL has passed, or the token with which it was fetched expires or
+// is rejected. For each user it sends one request, however many callers wait for it.
+//
+// With [Sources] the answer for each key is kept as long as its session is in memory.
+// Otherwise the answers for 5,000 users are kept at least, and for 10,000 at most; an
+// hour without use can end one earlier. A Cache may have it longer.
 //
 // URL and Source are required. A UserInfoSource is safe for concurrent use, must
 // not be copied, and its fields must not be modified after first use.
@@ -104,51 +110,53 @@ func (e *UserInfoError) Unwrap() error { return e.Err }
 type UserInfoSource struct {
 	// URL is the user info endpoint; required, unless FindURL is set.
 	URL string
-	// FindURL, if set, is asked for the endpoint in place of URL, each time before a
-	// request is sent: its server's metadata may not have been read yet.
+	// FindURL, if set, returns the endpoint, and URL is ignored. It is called each time
+	// before the Cache or the server is asked, so that its own server need not be up
+	// when the program starts.
 	FindURL func(context.Context) (string, error)
-	// Source supplies the tokens; required. A [Source] tells when another user
-	// has logged in; of any other, each new access token is asked about anew. With
-	// [Sources] there is one answer for each subject, and should be one
-	// UserInfoSource for all: another would take its place.
+	// Source supplies the tokens; required. A [Source] and [Sources] know which tokens
+	// are of one session, so that an answer survives a refresh, and no answer survives
+	// a new login. With a third-party source each access token has an answer of its own.
 	Source oauth2.TokenSource
-	// Base sends the requests, which carry the token to the URL and nowhere else.
-	// If nil, [http.DefaultTransport] does.
+	// Base sends the requests. The token goes to the endpoint and nowhere else: no
+	// redirect is followed. If nil, Base is [http.DefaultTransport].
 	Base http.RoundTripper
-	// Issuer is the server's; it is part of the user's name. If "", it is that of
-	// the token's id_token.
+	// Issuer becomes UserInfo.Issuer. If "", that is the iss of the token's ID token.
 	Issuer string
-	// Subject is the sub that the user info must have. If "", it is that of the
-	// token's id_token; a token without one is an error then, as there would be
-	// nothing to compare with.
+	// Subject is the user whom the answer must name. If "", it is the sub of the token's
+	// ID token; without an ID token it is an error that both are missing, unless
+	// SubjectClaim is set.
 	Subject string
-	// SubjectClaim is for providers without OpenID Connect, such as GitHub's /user: the
-	// claim that stands in for sub, which is "id" there. Its value is a string, or a
-	// number, of which the exact text is the Subject. Issuer is required with it, and
-	// is a name that the program gives the provider: nobody else vouches for it.
+	// SubjectClaim is for a provider without OpenID Connect. It is the claim that stands
+	// in for sub, such as "id" for GitHub's /user: a string, or a number, of which the
+	// exact text becomes UserInfo.Subject. Choose one that never changes and is never
+	// given to another user. Issuer is required then: a name that the program gives to
+	// the provider.
 	//
-	// Setting this gives up what an ID token verifies, which is that the answer is about
-	// the user who logged in. Left are the connection to URL, and that a session has one
-	// user: its first answer names him, unless Subject does, and a later answer that
-	// names another is a [SubjectError]. That is remembered in memory: another process,
-	// a restart, or a session that [Sources] has dropped takes the next answer for the
-	// first. So does each new access token of a third-party Source, as nobody can say
-	// of which session it is. An ID token is used only if SubjectClaim is "sub", and
-	// where there is one.
+	// Setting this gives up what an ID token verifies: that the answer is about the user
+	// who logged in. Two checks remain. The answer comes from the endpoint, over https.
+	// And a session has one user: if Subject is "", the first answer after a login names
+	// the user, and a later one that names another is a [SubjectError].
+	//
+	// The first answer is remembered in memory. After a restart, in another process, and
+	// when [Sources] has dropped the session or this UserInfoSource the answer, the next
+	// one counts as the first. With a third-party source it is the first of each access
+	// token. An ID token is used only if SubjectClaim is "sub".
 	SubjectClaim string
-	// TTL is how long an answer is good. If 0, it is five minutes; negative means
-	// that each call asks.
+	// TTL is how long an answer is good. If 0, it is five minutes; if negative, each
+	// call sends a request.
 	TTL time.Duration
-	// Cache shares answers between processes. If nil, they are kept in memory. A
-	// Cache that fails is done without.
+	// Cache shares answers between processes, for as long as they are good. A Cache that
+	// fails is ignored, but for an event. If nil, answers are kept in memory only.
 	Cache Cache
-	// Users, if set, records what is fetched, to be read back by the user's name. One
-	// that fails is done without.
+	// Users, if set, records each answer that was fetched, to be read back without a
+	// token. It needs an issuer: Issuer, or that of the ID token. Users that fail are
+	// ignored, but for an event.
 	Users *Users
-	// VerifyJWT verifies user info that comes as a signed JWT: signature, iss and
-	// aud, and returns its claims. If nil, a JWT is refused.
+	// VerifyJWT verifies user info that is a signed JWT (signature, iss and aud), and
+	// returns its claims. If nil, a JWT is an error.
 	VerifyJWT func(ctx context.Context, raw string) (claims []byte, err error)
-	// AllowInsecureHTTP permits a URL of plain http that is not on this machine.
+	// AllowInsecureHTTP permits an endpoint of plain http that is not on localhost.
 	// Setting this sends tokens in clear text.
 	AllowInsecureHTTP bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
@@ -170,16 +178,19 @@ const (
 	userInfoCacheTimeout = time.Second
 )
 
-// UserInfo returns what the server says of the user. It blocks if that has to be
-// fetched, or a token has to be, until that is done or ctx ends.
+// UserInfo returns what the server says of the token's user. If there is no good answer
+// in memory, it blocks until there is one or ctx ends.
 //
-// If the fetch fails or takes longer than ctx, and there is an answer from
-// before, of the same user, that is returned with Stale set. After a failure the
-// next fetch is paced. If the user info is of somebody else, or the token is
-// refused for good, the answer from before is gone too.
+// If the server cannot be asked, or does not answer before ctx's deadline, UserInfo
+// returns its last good answer for the same user with Stale set, and an error only if
+// there is none. A [SubjectError] and a status of 401 end the last good answer.
 //
-// Its errors are *[UserInfoError], *[SubjectError], those of Source and FindURL,
-// and plain ones that name the field that is configured wrongly.
+// A failed request is backed off, for as long as Retry-After asks at least. If there was
+// no answer, or status 429 or 5xx, or FindURL failed, that holds for every user, and one
+// of them makes the next attempt. Any other failure holds for its user only.
+//
+// The error is a *[UserInfoError], a *[SubjectError], one of Source or FindURL, or a
+// plain one that names the field that is configured wrongly.
 func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	u.prepare.Do(u.configure)
 	if u.invalid != nil {
@@ -212,8 +223,8 @@ func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	return u.stale(snap, err)
 }
 
-// Close blocks until a fetch in flight is done, which takes ten seconds at most.
-// After it an answer that is still good is served, and none is fetched.
+// Close blocks until the requests in flight are done, ten seconds at most. After it an
+// answer that is still good is returned; otherwise the error is [ErrClosed].
 func (u *UserInfoSource) Close() error {
 	u.flights.Close()
 	return nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -187,6 +189,14 @@ func TestUsersOfAThirdPartySourceKeepTheirOwnAnswers(t *testing.T) {
 			}
 		}
 		r.wantFetches(t, 3)
+		crowd(300, func(i int) {
+			want := fmt.Sprint("user", i%30)
+			u, err := info.UserInfo(context.WithValue(t.Context(), userName{}, want))
+			if err != nil || u.Subject != want {
+				t.Errorf("UserInfo() of %s: %v", want, err)
+			}
+		})
+		r.wantFetches(t, 30)
 	})
 }
 
@@ -206,5 +216,63 @@ func TestTwoUserInfoSourcesOfOneSourcesKeepTheirOwnAnswers(t *testing.T) {
 			}
 		}
 		r.wantFetches(t, 6)
+	})
+}
+
+// TestAnswersInMemoryAreTenThousandAtMost: the promise at the type.
+func TestAnswersInMemoryAreTenThousandAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetches := 0
+		info := &authtrip.UserInfoSource{
+			URL: userInfoURL, Subject: "alice", TTL: 24 * time.Hour,
+			Source: &userTokens{
+				tokens: make(map[string]*oauth2.Token),
+				issue:  func(user string, _ ...string) *oauth2.Token { return &oauth2.Token{AccessToken: user} },
+			},
+			Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				fetches++
+				return &http.Response{
+					StatusCode: http.StatusOK,
+					Header:     http.Header{"Content-Type": {"application/json"}},
+					Body:       io.NopCloser(strings.NewReader(`{"sub":"alice"}`)),
+					Request:    req,
+				}, nil
+			}),
+		}
+		defer info.Close()
+		ask := func(user int) {
+			if _, err := info.UserInfo(context.WithValue(t.Context(), userName{}, fmt.Sprint("user", user))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(what string, n int) {
+			t.Helper()
+			if fetches != n {
+				t.Errorf("%s: %d requests, want %d", what, fetches, n)
+			}
+			fetches = n
+		}
+		for user := range 5000 {
+			ask(user)
+		}
+		for user := range 5000 {
+			ask(user)
+		}
+		want("5,000 users, twice", 5000)
+		for user := range 10_000 {
+			ask(5000 + user)
+			ask(1) // is in use, and stays
+		}
+		want("10,000 more", 15_000)
+		ask(0)
+		want("one of 15,000 who was not asked for since", 15_001)
+		// Those of an hour ago go with the next two that are new.
+		for range 2 {
+			wait(time.Hour + time.Second)
+			ask(20_000 + fetches)
+		}
+		want("two hours later", 15_003)
+		ask(14_999)
+		want("the last one before", 15_004)
 	})
 }

@@ -10,27 +10,29 @@ import (
 	"time"
 )
 
-// Users is the application's record of its users: for each, the last verified
-// claims and when they were fetched. It outlives the tokens with which they were
-// fetched. A user is an issuer and a subject together (OpenID Connect Core 1.0,
-// section 5.7), never an email address.
+// Users is a program's record of its users: for each the last verified claims, and when
+// they were fetched. It outlives their tokens. A user is an issuer and a subject together
+// (OpenID Connect Core 1.0, section 5.7), never an email address.
 //
-// The zero value keeps 10,000 users in memory for thirty days. Users is safe for
-// concurrent use, must not be copied, and its fields must not be modified after
-// first use. Its methods block as Cache does.
+// The zero value keeps 10,000 users in memory for thirty days; with more, the one that
+// was put longest ago goes. Set Cache for more of them, or for more than one process.
+//
+// Users is safe for concurrent use, must not be copied, and its fields must not be
+// modified after first use. Its methods block as Cache does.
 type Users struct {
-	// Cache keeps the records, under keys from which no user can be read. If nil,
-	// memory does.
+	// Cache keeps the records, under keys that do not show who the users are. If nil,
+	// it is 10,000 users of memory; another number is &MemoryCache{MaxEntries: n}.
 	Cache Cache
-	// TTL is how long a record is kept after it was last put. If 0 or less, it is
-	// thirty days.
+	// TTL is how long a record is kept after it was put. If 0 or less, it is thirty
+	// days.
 	TTL time.Duration
 
 	memory MemoryCache
 }
 
-// Put keeps what a [UserInfoSource] returned. [UserInfoSource.Users] does so by
-// itself.
+// Put records what a [UserInfoSource] returned, in place of what is there for the same
+// user. A UserInfoSource with the field Users does so itself. It is an error if info has
+// no issuer, no subject or no claims: a literal has none.
 func (u *Users) Put(ctx context.Context, info *UserInfo) error {
 	if err := completeUserInfo(info); err != nil {
 		return err
@@ -45,8 +47,8 @@ func (u *Users) Put(ctx context.Context, info *UserInfo) error {
 	return nil
 }
 
-// Get returns the record of a user, or [ErrNotFound]. FetchedAt is its age; it is
-// Stale, as nobody was asked.
+// Get returns the record of a user, or [ErrNotFound]. It has Stale set, as no server was
+// asked; FetchedAt says how old it is.
 func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, error) {
 	doc, err := u.cache().Get(ctx, userKey(issuer, subject))
 	if errors.Is(err, ErrNotFound) {
@@ -66,7 +68,7 @@ func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, err
 	return info, nil
 }
 
-// Delete removes the record of a user. It is no error if there is none.
+// Delete removes the record of a user. If there is none, that is no error.
 func (u *Users) Delete(ctx context.Context, issuer, subject string) error {
 	if _, err := u.cache().Take(ctx, userKey(issuer, subject)); err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("authtrip: Users.Cache: %w", err)

@@ -1,6 +1,7 @@
 package authtrip_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -76,4 +77,27 @@ func TestRecordsOfUsersHaveOneReading(t *testing.T) {
 			wantSafe(t, err, "alice", "evil")
 		})
 	}
+}
+
+// TestUsersInMemoryAreTenThousand: the promise at the type.
+func TestUsersInMemoryAreTenThousand(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, _ *rig, info *authtrip.UserInfoSource) {
+		fetched, err := info.UserInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		users := new(authtrip.Users)
+		for i := range 10_001 {
+			user := *fetched
+			user.Subject = fmt.Sprint(i)
+			if err := users.Put(t.Context(), &user); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = users.Get(t.Context(), asURL, "0")
+		wantIs(t, err, authtrip.ErrNotFound)
+		if _, err = users.Get(t.Context(), asURL, "1"); err != nil {
+			t.Errorf("the second of 10,001: %v", err)
+		}
+	})
 }
