@@ -38,7 +38,7 @@ func infoUserOf(snap *snapshot) (infoUser, *atomic.Pointer[userInfoEntry]) {
 // userInfoEntry is what is known of one user. It never changes: another one takes its
 // place.
 type userInfoEntry struct {
-	asker *userInfoMemory
+	asker *userInfoMemory // whose entry it is
 	user  infoUser
 
 	subject string // whom the last good answer named; stays when info goes
@@ -156,8 +156,8 @@ func (m *userInfoMemory) amend(snap *snapshot, change func(*userInfoEntry)) {
 	user, own := infoUserOf(snap)
 	for {
 		place := own
-		// The session's place is for the first who asks. Another memory of the
-		// same sessions has its own, or the two would take each other's answers away.
+		// The session's place is for the UserInfoSource that asked first. Another one of
+		// the same sessions has its own, or they would take each other's answers away.
 		if own == nil || own.Load() != nil && own.Load().asker != m {
 			place = &m.place(user).entry
 		}

@@ -241,7 +241,7 @@ func (u *UserInfoSource) configure() {
 	}
 }
 
-// flightKey names the user: two users' answers must not be collapsed into one.
+// flightKey names the user: two users must not wait for one answer.
 func flightKey(snap *snapshot) string {
 	user, _ := infoUserOf(snap)
 	if user.owner == nil {
@@ -291,14 +291,7 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 		u.emit(Event{Kind: EventUserInfoHit, Duration: time.Since(start), Age: info.age()})
 		return info, nil
 	}
-	var info *UserInfo
-	snap, claims, err := u.endpoint.ask(ctx, url, snap)
-	if err == nil {
-		want, err = u.wanted(snap) // may be another token
-	}
-	if err == nil {
-		info, err = want.read(claims, time.Now())
-	}
+	snap, info, err := u.ask(ctx, url, snap)
 	if hasAnswered(err) {
 		u.memory.down.CompareAndSwap(down, nil)
 	}
@@ -310,6 +303,21 @@ func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, 
 	u.record(ctx, info)
 	u.emit(Event{Kind: EventUserInfoMiss, Duration: time.Since(start)})
 	return info, nil
+}
+
+// ask sends the request. It returns with which token it was answered: after a rejected
+// one that may be another user's, who has logged in meanwhile.
+func (u *UserInfoSource) ask(ctx context.Context, url string, snap *snapshot) (*snapshot, *UserInfo, error) {
+	snap, claims, err := u.endpoint.ask(ctx, url, snap)
+	if err != nil {
+		return snap, nil, err
+	}
+	want, err := u.wanted(snap)
+	if err != nil {
+		return snap, nil, err
+	}
+	info, err := want.read(claims, time.Now())
+	return snap, info, err
 }
 
 // failed keeps an error until the next attempt is due: an outage for every user, any
