@@ -274,7 +274,7 @@ func accessOf(tok *oauth2.Token, now time.Time) access {
 	if y := a.Expiry.Year(); y < 0 || y > 9999 {
 		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
 	}
-	for _, name := range members(tok) {
+	for _, name := range extraNames(tok) {
 		switch name {
 		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token":
 			continue
@@ -337,9 +337,9 @@ func (r *record) token() *oauth2.Token {
 	return tok.WithExtra(members)
 }
 
-// members returns the names of what is in a token's Extra. x/oauth2 has no way to
+// extraNames returns the names of what is in a token's Extra. x/oauth2 has no way to
 // list them: only the names are read past it, and none if it keeps them otherwise.
-func members(tok *oauth2.Token) []string {
+func extraNames(tok *oauth2.Token) []string {
 	raw := reflect.ValueOf(tok).Elem().FieldByName("raw")
 	if raw.Kind() == reflect.Interface {
 		raw = raw.Elem()

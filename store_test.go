@@ -699,10 +699,16 @@ func TestRefreshWithoutStoreIsAChoiceWithAName(t *testing.T) {
 func BenchmarkUsers(b *testing.B) {
 	const million = 1_000_000
 	users := &authtrip.Users{Cache: &authtrip.MemoryCache{MaxEntries: million}}
+	fetched, err := newUserInfo(b).UserInfo(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
 	names := make([]string, million)
 	for i := range names {
 		names[i] = fmt.Sprint("user", i)
-		if err := users.Put(b.Context(), &authtrip.UserInfo{Issuer: asURL, Subject: names[i], FetchedAt: time.Now()}); err != nil {
+		user := *fetched
+		user.Issuer, user.Subject = asURL, names[i]
+		if err := users.Put(b.Context(), &user); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,24 +11,24 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-retryablehttp"
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/wire"
 )
 
-// UserInfo is what the server says of the user whom a token speaks for (OpenID
-// Connect Core 1.0, section 5.3). It is shared and must not be modified.
+// UserInfo is what a server says of a token's user (OpenID Connect Core 1.0, section
+// 5.3). It is shared and must not be modified.
 type UserInfo struct {
-	// Issuer and Subject together name the user; nothing else does (section 5.7).
+	// Issuer and Subject name the user: only both together, and nothing else does
+	// (section 5.7).
 	Issuer, Subject string
 	// FetchedAt is when the server said so.
 	FetchedAt time.Time
-	// Stale is set where the server could not be asked again in time, and this is
-	// the last good answer.
+	// Stale is set if the server could not be asked again, and this is its last good
+	// answer.
 	Stale bool
 
 	claims []byte
@@ -35,13 +36,14 @@ type UserInfo struct {
 
 func (u *UserInfo) age() time.Duration { return time.Since(u.FetchedAt) }
 
-// String says nothing of the user: it is what a log gets.
+// String does not say who the user is, so that no log does.
 func (u *UserInfo) String() string { return "authtrip.UserInfo" }
 
 // LogValue implements [slog.LogValuer] as String does.
 func (u *UserInfo) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
-// Claims decodes all claims into v, as [json.Unmarshal] does.
+// Claims decodes all claims into v, as [json.Unmarshal] does. That fills the fields of
+// a struct from names in any case; decode into a map to have the exact names.
 func (u *UserInfo) Claims(v any) error {
 	if err := json.Unmarshal(u.claims, v); err != nil {
 		return fmt.Errorf("authtrip: user info: %w", err)
@@ -49,25 +51,35 @@ func (u *UserInfo) Claims(v any) error {
 	return nil
 }
 
-// A SubjectError is user info that is not of the token's user (OpenID Connect
-// Core 1.0, section 5.3.2). Nothing of it is used or kept. Its text does not name
-// the subjects.
+// A SubjectError means that user info is not about the token's user (OpenID Connect
+// Core 1.0, section 5.3.2), or does not say about whom it is. Nothing of it is used or
+// kept. The text of the error names no user.
 type SubjectError struct {
-	Want, Got string // Got is "" if there was no sub, or one that is not a string
+	// Want is the token's user; "" if any would do. Got is the user in the answer; "" if
+	// it names none, as the claim is missing, empty, there twice, or of another type.
+	Want, Got string
+	// Claim is the claim that names the user: "sub", or [UserInfoSource.SubjectClaim].
+	Claim string
 }
 
 func (e *SubjectError) Error() string {
-	if e.Got == "" {
-		return "authtrip: user info: sub is missing, empty or not a string"
+	switch sub := e.Claim == "" || e.Claim == "sub"; {
+	case sub && e.Got == "":
+		return "authtrip: user info: sub is missing, empty, there twice or not a string"
+	case sub:
+		return "authtrip: user info: sub is not the expected one"
+	case e.Got == "":
+		return "authtrip: user info: the SubjectClaim is missing, empty, there twice, or neither a string nor a number"
 	}
-	return "authtrip: user info: sub is not that of the id_token"
+	return "authtrip: user info: the SubjectClaim is not the expected one"
 }
 
-// A UserInfoError is a user info request that failed.
+// A UserInfoError is a user info request that failed. Its text holds no token and
+// nothing of the answer but its status and media type.
 type UserInfoError struct {
-	// StatusCode is that of the answer, 0 if there was none.
+	// StatusCode is the answer's, 0 if there was none.
 	StatusCode int
-	// RetryAfter is the wait the server asked for, 0 if it did not.
+	// RetryAfter is how long the server asked to wait, 0 if it did not.
 	RetryAfter time.Duration
 	// Err is the cause.
 	Err error
@@ -84,10 +96,13 @@ func (e *UserInfoError) Error() string {
 // Unwrap returns the cause.
 func (e *UserInfoError) Unwrap() error { return e.Err }
 
-// A UserInfoSource answers who the token of a Source speaks for. What the server
-// says is verified, and kept until TTL has passed or the token with which it was
-// fetched has ended or was refused. However many ask at once, one request is
-// sent.
+// A UserInfoSource finds out who the token's user is. It verifies what the server says,
+// and keeps it until TTL has passed, or the token with which it was fetched expires or
+// is rejected. For each user it sends one request, however many callers wait for it.
+//
+// With [Sources] the answer for each key is kept as long as its session is in memory.
+// Otherwise the answers for 5,000 users are kept at least, and for 10,000 at most; an
+// hour without use can end one earlier. A Cache may have it longer.
 //
 // URL and Source are required. A UserInfoSource is safe for concurrent use, must
 // not be copied, and its fields must not be modified after first use.
@@ -95,51 +110,65 @@ func (e *UserInfoError) Unwrap() error { return e.Err }
 type UserInfoSource struct {
 	// URL is the user info endpoint; required, unless FindURL is set.
 	URL string
-	// FindURL, if set, is asked for the endpoint in place of URL, each time before a
-	// request is sent: its server's metadata may not have been read yet.
+	// FindURL, if set, returns the endpoint, and URL is ignored. It is called each time
+	// before the Cache or the server is asked, so that its own server need not be up
+	// when the program starts.
 	FindURL func(context.Context) (string, error)
-	// Source supplies the tokens; required. A [Source] tells when another user
-	// has logged in; of any other, each new access token is asked about anew. With
-	// [Sources] there is one answer for each subject, and should be one
-	// UserInfoSource for all: another would take its place.
+	// Source supplies the tokens; required. A [Source] and [Sources] know which tokens
+	// are of one session, so that an answer survives a refresh, and no answer survives
+	// a new login. With a third-party source each access token has an answer of its own.
 	Source oauth2.TokenSource
-	// Base sends the requests, which carry the token to the URL and nowhere else.
-	// If nil, [http.DefaultTransport] does.
+	// Base sends the requests. The token goes to the endpoint and nowhere else: no
+	// redirect is followed. If nil, Base is [http.DefaultTransport].
 	Base http.RoundTripper
-	// Issuer is the server's; it is part of the user's name. If "", it is that of
-	// the token's id_token.
+	// Issuer becomes UserInfo.Issuer. If "", that is the iss of the token's ID token.
 	Issuer string
-	// Subject is the sub that the user info must have. If "", it is that of the
-	// token's id_token; a token without one is an error then, as there would be
-	// nothing to compare with.
+	// Subject is the user whom the answer must name. If "", it is the sub of the token's
+	// ID token; without an ID token it is an error that both are missing, unless
+	// SubjectClaim is set.
 	Subject string
-	// TTL is how long an answer is good. If 0, it is five minutes; negative means
-	// that each call asks.
+	// SubjectClaim is for a provider without OpenID Connect. It is the claim that stands
+	// in for sub, such as "id" for GitHub's /user: a string, or a number, of which the
+	// exact text becomes UserInfo.Subject. Choose one that never changes and is never
+	// given to another user. Issuer is required then: a name that the program gives to
+	// the provider.
+	//
+	// Setting this gives up what an ID token verifies: that the answer is about the user
+	// who logged in. Two checks remain. The answer comes from the endpoint, over https.
+	// And a session has one user: if Subject is "", the first answer after a login names
+	// the user, and a later one that names another is a [SubjectError].
+	//
+	// The first answer is remembered in memory. After a restart, in another process, and
+	// when [Sources] has dropped the session or this UserInfoSource the answer, the next
+	// one counts as the first. With a third-party source it is the first of each access
+	// token. An ID token is used only if SubjectClaim is "sub".
+	SubjectClaim string
+	// TTL is how long an answer is good. If 0, it is five minutes; if negative, each
+	// call sends a request.
 	TTL time.Duration
-	// Cache shares answers between processes. If nil, they are kept in memory. A
-	// Cache that fails is done without.
+	// Cache shares answers between processes, for as long as they are good. A Cache that
+	// fails is ignored, but for an event. If nil, answers are kept in memory only.
 	Cache Cache
-	// Users, if set, records what is fetched, to be read back by the user's name. One
-	// that fails is done without.
+	// Users, if set, records each answer that was fetched, to be read back without a
+	// token. It needs an issuer: Issuer, or that of the ID token. Users that fail are
+	// ignored, but for an event.
 	Users *Users
-	// VerifyJWT verifies user info that comes as a signed JWT: signature, iss and
-	// aud, and returns its claims. If nil, a JWT is refused.
+	// VerifyJWT verifies user info that is a signed JWT (signature, iss and aud), and
+	// returns its claims. If nil, a JWT is an error.
 	VerifyJWT func(ctx context.Context, raw string) (claims []byte, err error)
-	// AllowInsecureHTTP permits a URL of plain http that is not on this machine.
+	// AllowInsecureHTTP permits an endpoint of plain http that is not on localhost.
 	// Setting this sends tokens in clear text.
 	AllowInsecureHTTP bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
-	prepare sync.Once // of the three below
-	tokens  tokens
-	client  *retryablehttp.Client
-	invalid error
+	prepare  sync.Once // of the two below
+	endpoint *userInfoEndpoint
+	invalid  error
 
-	cur     atomic.Pointer[userInfoEntry]
-	failing atomic.Pointer[userInfoFailure]
-	flights flight.Group[*UserInfo]
+	memory  userInfoMemory
+	flights flight.Group[*UserInfo] // one for each user
 }
 
 const (
@@ -149,97 +178,39 @@ const (
 	userInfoCacheTimeout = time.Second
 )
 
-// sameLogin reports whether two tokens certainly speak for the same user.
-func sameLogin(a, b *snapshot) bool {
-	return a == b || a.login != "" && a.login == b.login && a.of == b.of
-}
-
-// last returns the last answer, if it was given to u.
-func (u *UserInfoSource) last(snap *snapshot) *userInfoEntry {
-	if e := u.slot(snap).Load(); e != nil && e.asker == u {
-		return e
-	}
-	return nil
-}
-
-// slot is where the last answer for the user of snap is kept: with each of many
-// Sources its own.
-func (u *UserInfoSource) slot(snap *snapshot) *atomic.Pointer[userInfoEntry] {
-	if snap.of != nil && snap.of.name != "" {
-		return &snap.of.info
-	}
-	return &u.cur
-}
-
-// userInfoEntry is an answer and how long it counts.
-type userInfoEntry struct {
-	asker *UserInfoSource
-	info  *UserInfo
-	snap  *snapshot // with which it was fetched
-	since time.Time // with a monotonic reading
-	ttl   time.Duration
-}
-
-// of reports whether the answer is of the user for whom snap speaks.
-func (e *userInfoEntry) of(snap *snapshot) bool { return e != nil && sameLogin(e.snap, snap) }
-
-func (e *userInfoEntry) good(snap *snapshot) bool {
-	return e.of(snap) && !e.snap.refused.Load() && time.Since(e.since) < e.ttl
-}
-
-// userInfoFailure is why the last fetch failed.
-type userInfoFailure struct {
-	failure
-	snap *snapshot // with which it was tried
-}
-
-// of reports whether a fetch with snap would be another one in a row. An endpoint
-// that is down or busy is so for every user.
-func (f *userInfoFailure) of(snap *snapshot) bool {
-	if f == nil {
-		return false
-	}
-	if e, ok := errors.AsType[*UserInfoError](f.err); ok {
-		switch code := e.StatusCode; {
-		case code == 0, code == http.StatusTooManyRequests, code >= 500:
-			return true
-		}
-	}
-	return sameLogin(f.snap, snap)
-}
-
-func (f *userInfoFailure) paces(snap *snapshot) bool { return f.of(snap) && !f.due() }
-
-// UserInfo returns what the server says of the user. It blocks if that has to be
-// fetched, or a token has to be, until that is done or ctx ends.
+// UserInfo returns what the server says of the token's user. If there is no good answer
+// in memory, it blocks until there is one or ctx ends.
 //
-// If the fetch fails or takes longer than ctx, and there is an answer from
-// before, of the same user, that is returned with Stale set. After a failure the
-// next fetch is paced. If the user info is of somebody else, or the token is
-// refused for good, the answer from before is gone too.
+// If the server cannot be asked, or does not answer before ctx's deadline, UserInfo
+// returns its last good answer for the same user with Stale set, and an error only if
+// there is none. A [SubjectError] and a status of 401 end the last good answer.
 //
-// Its errors are *[UserInfoError], *[SubjectError], those of Source and FindURL,
-// and plain ones that name the field that is configured wrongly.
+// A failed request is backed off, for as long as Retry-After asks at least. If there was
+// no answer, or status 429 or 5xx, or FindURL failed, that holds for every user, and one
+// of them makes the next attempt. Any other failure holds for its user only.
+//
+// The error is a *[UserInfoError], a *[SubjectError], one of Source or FindURL, or a
+// plain one that names the field that is configured wrongly.
 func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	u.prepare.Do(u.configure)
 	if u.invalid != nil {
 		return nil, u.invalid
 	}
-	snap, err := u.tokens.snapshot(ctx)
+	snap, err := u.endpoint.tokens.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if e := u.last(snap); e.good(snap) {
+	if e := u.memory.known(snap); e.good() {
 		if u.OnEvent != nil {
 			u.OnEvent(Event{Kind: EventUserInfoHit, Age: e.info.age()})
 		}
 		return e.info, nil
 	}
-	if f := u.failing.Load(); f.paces(snap) {
-		return u.stale(snap, f.err)
+	if err = u.memory.backedOff(snap); err != nil {
+		return u.stale(snap, err)
 	}
 	info, err := u.flights.Do(ctx, flightKey(snap), userInfoTimeout, func(ctx context.Context) (*UserInfo, error) {
-		return u.renew(ctx, snap)
+		return u.fetch(ctx, snap)
 	})
 	switch {
 	case err == nil:
@@ -252,8 +223,8 @@ func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	return u.stale(snap, err)
 }
 
-// Close blocks until a fetch in flight is done, which takes ten seconds at most.
-// After it an answer that is still good is served, and none is fetched.
+// Close blocks until the requests in flight are done, ten seconds at most. After it an
+// answer that is still good is returned; otherwise the error is [ErrClosed].
 func (u *UserInfoSource) Close() error {
 	u.flights.Close()
 	return nil
@@ -264,35 +235,204 @@ func (u *UserInfoSource) configure() {
 		u.invalid = errors.New("authtrip: UserInfoSource.Source is nil")
 		return
 	}
-	if u.FindURL == nil {
-		_, u.invalid = identityURL("UserInfoSource.URL", u.URL, u.AllowInsecureHTTP)
+	u.endpoint, u.invalid = newUserInfoEndpoint(u)
+	if u.SubjectClaim != "" && u.Issuer == "" {
+		u.invalid = errors.New("authtrip: UserInfoSource.Issuer is empty, and SubjectClaim needs it: give the provider a name")
 	}
-	u.tokens = tokensOf(u.Source)
-	// A request that got no answer is sent again: it is a GET.
-	u.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
-		return err != nil && ctx.Err() == nil, nil
-	})
 }
 
-// flightKey names the user: two users' answers must not be collapsed into one.
+// flightKey names the user: two users must not wait for one answer.
 func flightKey(snap *snapshot) string {
-	if snap.login == "" {
-		return snap.token.AccessToken
+	user, _ := infoUserOf(snap)
+	if user.owner == nil {
+		return user.name
 	}
-	return fmt.Sprintf("%p %s", snap.of, snap.login)
+	return fmt.Sprintf("%p %s", user.owner, user.name)
 }
 
-// stale returns the last good answer, if it is of the same user, and err if there
-// is none.
+// stale returns the last good answer for the same user, and err if there is none.
 func (u *UserInfoSource) stale(snap *snapshot, err error) (*UserInfo, error) {
-	e := u.last(snap)
-	if !e.of(snap) {
+	e := u.memory.known(snap)
+	if e == nil || e.info == nil {
 		return nil, err
 	}
 	old := *e.info
 	old.Stale = true
 	u.emit(Event{Kind: EventUserInfoStale, Age: old.age(), Err: err})
 	return &old, nil
+}
+
+// fetch is the flight, of which there is one at a time for each user: look into the
+// Cache, ask the server, verify, keep.
+func (u *UserInfoSource) fetch(ctx context.Context, snap *snapshot) (*UserInfo, error) {
+	// The caller may have looked just before the last flight landed.
+	if e := u.memory.known(snap); e.good() {
+		return e.info, nil
+	}
+	down, err := u.memory.begin(snap)
+	if err != nil {
+		return nil, err
+	}
+	defer down.end()
+	// What is not in order here is so before anything is sent.
+	want, err := u.wanted(snap)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	url, err := u.endpoint.locate(ctx)
+	if err != nil {
+		u.memory.outage(down, err) // whoever the user is
+		u.emit(Event{Kind: EventUserInfoFailed, Duration: time.Since(start), Err: err})
+		return nil, err
+	}
+	if info := u.recall(ctx, u.cacheKey(url, snap), want); info != nil {
+		u.keep(snap, info)
+		u.emit(Event{Kind: EventUserInfoHit, Duration: time.Since(start), Age: info.age()})
+		return info, nil
+	}
+	snap, info, err := u.ask(ctx, url, snap)
+	if hasAnswered(err) {
+		u.memory.down.CompareAndSwap(down, nil)
+	}
+	if err != nil {
+		u.failed(snap, down, err, time.Since(start))
+		return nil, err
+	}
+	u.share(ctx, u.cacheKey(url, snap), info, u.keep(snap, info))
+	u.record(ctx, info)
+	u.emit(Event{Kind: EventUserInfoMiss, Duration: time.Since(start)})
+	return info, nil
+}
+
+// ask sends the request. It returns with which token it was answered: after a rejected
+// one that may be another user's, who has logged in meanwhile.
+func (u *UserInfoSource) ask(ctx context.Context, url string, snap *snapshot) (*snapshot, *UserInfo, error) {
+	snap, claims, err := u.endpoint.ask(ctx, url, snap)
+	if err != nil {
+		return snap, nil, err
+	}
+	want, err := u.wanted(snap)
+	if err != nil {
+		return snap, nil, err
+	}
+	info, err := want.read(claims, time.Now())
+	return snap, info, err
+}
+
+// failed keeps an error until the next attempt is due: an outage for every user, any
+// other one for this user, whose last answer is gone if the error says that it is no
+// longer true. last is the outage that was known before.
+func (u *UserInfoSource) failed(snap *snapshot, last *setback, err error, took time.Duration) {
+	event := Event{Kind: EventUserInfoFailed, Duration: took, Err: err}
+	if e, ok := errors.AsType[*UserInfoError](err); ok {
+		event.StatusCode = e.StatusCode
+	}
+	if isOutage(err) {
+		u.memory.outage(last, err)
+	} else {
+		_, wrongUser := errors.AsType[*SubjectError](err)
+		u.memory.amend(snap, func(e *userInfoEntry) {
+			e.failed = newSetback(e.failed, err)
+			if wrongUser || event.StatusCode == http.StatusUnauthorized {
+				e.info = nil
+			}
+		})
+	}
+	u.emit(event)
+}
+
+// keep puts an answer where the next call finds it, and returns for how long.
+func (u *UserInfoSource) keep(snap *snapshot, info *UserInfo) time.Duration {
+	ttl := u.ttl() - max(info.age(), 0)
+	switch end := snap.token.Expiry; {
+	case snap.lifetime > 0:
+		ttl = min(ttl, snap.lifetime-time.Since(snap.born))
+	case !end.IsZero():
+		ttl = min(ttl, time.Until(end))
+	}
+	u.memory.amend(snap, func(e *userInfoEntry) {
+		e.info, e.snap, e.since, e.ttl, e.failed = info, snap, time.Now(), ttl, nil
+		e.subject = info.Subject
+	})
+	return ttl
+}
+
+func (u *UserInfoSource) ttl() time.Duration { return cmp.Or(u.TTL, 5*time.Minute) }
+
+// wanted returns the user whom the answer to this token must be about. With a
+// SubjectClaim that may be anybody: then it is the session's first. Rule 48.
+func (u *UserInfoSource) wanted(snap *snapshot) (wantedUser, error) {
+	w := wantedUser{issuer: u.Issuer, subject: u.Subject, claim: cmp.Or(u.SubjectClaim, "sub"), numbers: u.SubjectClaim != ""}
+	if w.claim == "sub" {
+		if claims, err := wire.ParseIDClaims(extra(snap.token, "id_token")); err == nil {
+			w.issuer, w.subject = cmp.Or(w.issuer, claims.Issuer), cmp.Or(w.subject, claims.Subject)
+		}
+	}
+	if w.subject == "" && u.SubjectClaim == "" {
+		return w, errors.New("authtrip: UserInfoSource.Subject is empty and the token has no id_token: there is nothing to compare sub with (a provider without OpenID Connect needs SubjectClaim)")
+	}
+	if e := u.memory.known(snap); e != nil {
+		w.subject = cmp.Or(w.subject, e.subject)
+	}
+	return w, nil
+}
+
+func (u *UserInfoSource) cacheKey(url string, snap *snapshot) string {
+	return "userinfo:" + hashed(u.Issuer, url, snap.token.AccessToken)
+}
+
+// share puts an answer into the Cache.
+func (u *UserInfoSource) share(ctx context.Context, key string, info *UserInfo, ttl time.Duration) {
+	if u.Cache == nil || ttl <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	u.cacheFailed(u.Cache.Set(ctx, key, encodeUserInfo(info), ttl))
+}
+
+// recall looks into the Cache. Whatever is wrong there, the server knows better.
+func (u *UserInfoSource) recall(ctx context.Context, key string, want wantedUser) *UserInfo {
+	if u.Cache == nil || u.TTL < 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	b, err := u.Cache.Get(ctx, key)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			u.cacheFailed(err)
+		}
+		return nil
+	}
+	info, err := decodeUserInfo(b)
+	// The age is by the clock of whoever fetched it.
+	if err != nil || info.age() >= u.ttl() || info.age() < -time.Minute {
+		return nil
+	}
+	if info, err = want.read(info.claims, info.FetchedAt); err != nil {
+		return nil
+	}
+	return info
+}
+
+// record puts an answer into Users.
+func (u *UserInfoSource) record(ctx context.Context, info *UserInfo) {
+	if u.Users == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
+	defer cancel()
+	if err := u.Users.Put(ctx, info); err != nil {
+		u.emit(Event{Kind: EventUserInfoFailed, Err: err})
+	}
+}
+
+func (u *UserInfoSource) cacheFailed(err error) {
+	if err != nil {
+		u.emit(Event{Kind: EventUserInfoFailed, Err: fmt.Errorf("authtrip: UserInfoSource.Cache: %w", err)})
+	}
 }
 
 func (u *UserInfoSource) emit(e Event) {

@@ -1,6 +1,8 @@
 package authtrip
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,40 +10,45 @@ import (
 	"time"
 )
 
-// Users is the application's record of its users: for each, the last verified
-// claims and when they were fetched. It outlives the tokens with which they were
-// fetched. A user is an issuer and a subject together (OpenID Connect Core 1.0,
-// section 5.7), never an email address.
+// Users is a program's record of its users: for each the last verified claims, and when
+// they were fetched. It outlives their tokens. A user is an issuer and a subject together
+// (OpenID Connect Core 1.0, section 5.7), never an email address.
 //
-// The zero value keeps 10,000 users in memory for thirty days. Users is safe for
-// concurrent use, must not be copied, and its fields must not be modified after
-// first use. Its methods block as Cache does.
+// The zero value keeps 10,000 users in memory for thirty days; with more, the one that
+// was put longest ago goes. Set Cache for more of them, or for more than one process.
+//
+// Users is safe for concurrent use, must not be copied, and its fields must not be
+// modified after first use. Its methods block as Cache does.
 type Users struct {
-	// Cache keeps the records, under keys from which no user can be read. If nil,
-	// memory does.
+	// Cache keeps the records, under keys that do not show who the users are. If nil,
+	// it is 10,000 users of memory; another number is &MemoryCache{MaxEntries: n}.
 	Cache Cache
-	// TTL is how long a record is kept after it was last put. If 0 or less, it is
-	// thirty days.
+	// TTL is how long a record is kept after it was put. If 0 or less, it is thirty
+	// days.
 	TTL time.Duration
 
 	memory MemoryCache
 }
 
-// Put keeps what a [UserInfoSource] returned. [UserInfoSource.Users] does so by
-// itself.
+// Put records what a [UserInfoSource] returned, in place of what is there for the same
+// user. A UserInfoSource with the field Users does so itself. It is an error if info has
+// no issuer, no subject or no claims: a literal has none.
 func (u *Users) Put(ctx context.Context, info *UserInfo) error {
+	if err := completeUserInfo(info); err != nil {
+		return err
+	}
 	ttl := u.TTL
 	if ttl <= 0 {
 		ttl = 30 * 24 * time.Hour
 	}
-	if err := u.cache().Set(ctx, userKey(info.Issuer, info.Subject), info.encode(), ttl); err != nil {
+	if err := u.cache().Set(ctx, userKey(info.Issuer, info.Subject), encodeUserInfo(info), ttl); err != nil {
 		return fmt.Errorf("authtrip: Users.Cache: %w", err)
 	}
 	return nil
 }
 
-// Get returns the record of a user, or [ErrNotFound]. FetchedAt is its age; it is
-// Stale, as nobody was asked.
+// Get returns the record of a user, or [ErrNotFound]. It has Stale set, as no server was
+// asked; FetchedAt says how old it is.
 func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, error) {
 	doc, err := u.cache().Get(ctx, userKey(issuer, subject))
 	if errors.Is(err, ErrNotFound) {
@@ -61,7 +68,7 @@ func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, err
 	return info, nil
 }
 
-// Delete removes the record of a user. It is no error if there is none.
+// Delete removes the record of a user. If there is none, that is no error.
 func (u *Users) Delete(ctx context.Context, issuer, subject string) error {
 	if _, err := u.cache().Take(ctx, userKey(issuer, subject)); err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("authtrip: Users.Cache: %w", err)
@@ -78,7 +85,6 @@ func (u *Users) cache() Cache {
 
 func userKey(issuer, subject string) string { return "user:" + hashed(issuer, subject) }
 
-// userInfoFormat is the version of the document.
 const userInfoFormat = 1
 
 // userInfoDocument is how user info is kept in a [Cache].
@@ -90,15 +96,36 @@ type userInfoDocument struct {
 	Claims    json.RawMessage `json:"claims"`
 }
 
-func (u *UserInfo) encode() []byte {
-	doc, _ := json.Marshal(userInfoDocument{userInfoFormat, u.Issuer, u.Subject, u.FetchedAt, u.claims}) // claims were decoded once
+func encodeUserInfo(info *UserInfo) []byte {
+	doc, _ := json.Marshal(userInfoDocument{userInfoFormat, info.Issuer, info.Subject, info.FetchedAt, info.claims}) // claims were decoded once
 	return doc
 }
 
 func decodeUserInfo(b []byte) (*UserInfo, error) {
+	all, err := members(b)
 	var doc userInfoDocument
-	if err := json.Unmarshal(b, &doc); err != nil || doc.Format != userInfoFormat || doc.Subject == "" {
+	for name, field := range map[string]any{
+		"format": &doc.Format, "iss": &doc.Issuer, "sub": &doc.Subject, "fetched_at": &doc.FetchedAt, "claims": &doc.Claims,
+	} {
+		err = cmp.Or(err, json.Unmarshal(all[name], field))
+	}
+	if err != nil || doc.Format != userInfoFormat || doc.Subject == "" || !bytes.HasPrefix(doc.Claims, []byte("{")) {
 		return nil, errors.New("authtrip: user info in the Cache is not of this version of authtrip")
 	}
 	return &UserInfo{Issuer: doc.Issuer, Subject: doc.Subject, FetchedAt: doc.FetchedAt, claims: doc.Claims}, nil
+}
+
+// completeUserInfo returns an error that names what a record of info would lack.
+func completeUserInfo(info *UserInfo) error {
+	switch {
+	case info == nil:
+		return errors.New("authtrip: Users.Put: user info is nil")
+	case info.Issuer == "":
+		return errors.New("authtrip: Users.Put: user info has no Issuer: Subject alone does not name a user")
+	case info.Subject == "":
+		return errors.New("authtrip: Users.Put: user info has no Subject")
+	case len(info.claims) == 0:
+		return errors.New("authtrip: Users.Put: user info has no claims: it must come from a UserInfoSource or from Users.Get")
+	}
+	return nil
 }
