@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"example.com/authtrip/internal/challenge"
+	"example.com/authtrip/internal/origin"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -90,55 +96,78 @@ func wantsMore(all []Challenge) (bool, Challenge) {
 	return false, Challenge{}
 }
 
-// challenged handles a 401 or 403 to out, which is req with the token in snap. It
-// returns resp untouched, or the response to a second try.
-func (t *Transport) challenged(resp *http.Response, req, out *http.Request, snap *snapshot) (*http.Response, error) {
+// An attempt is a request that was sent with a token.
+type attempt struct {
+	req, out *http.Request // the caller's, and the copy with the token
+	given    *snapshot     // the token of Source
+	snap     *snapshot     // the one that was sent: given, or what OnChallenge returned before
+	kept     *keptBody     // nil if the body can be had again, or cannot be kept
+}
+
+// challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
+func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response, error) {
 	all := Challenges(resp.Header)
-	var next *snapshot
-	var err error
+	blamed, more, c := false, false, Challenge{}
 	if resp.StatusCode == http.StatusUnauthorized {
-		blamed, c := blamesToken(all)
-		if blamed {
-			next, err = replacement(out.Context(), t.tokens(), snap)
-		} else {
-			next, err = t.answer(req, c)
-		}
-	} else if more, c := wantsMore(all); more {
-		next, err = t.answer(req, c)
-	} else {
+		blamed, c = blamesToken(all)
+	} else if more, c = wantsMore(all); !more {
 		return resp, nil
 	}
-	if ctxErr := out.Context().Err(); ctxErr != nil && err != nil {
-		_ = resp.Body.Close()
-		return nil, err
+	ctx := try.req.Context()
+	ahead := readAhead(resp)
+	var next *snapshot
+	var err error
+	if blamed {
+		next, err = t.fresh(ctx, try)
+	} else {
+		next, err = t.raised.ask(t.OnChallenge, try, c)
 	}
 	var again *http.Request
 	if err == nil {
-		again, err = replay(out, next)
+		again, err = try.again(next)
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			if resp.Body != nil {
+				_ = resp.Body.Close()
+			}
+			return nil, context.Cause(ctx)
+		}
 		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: err})
 		return resp, nil //nolint:nilerr // the caller gets the server's answer, and OnEvent the reason
 	}
 	// The answer to a refused request is short; read to its end, its connection
-	// carries the replay.
-	wire.Drain(resp.Body, maxDrain)
+	// carries the retry.
+	ahead.drop()
 	start := time.Now()
-	resp, err = t.base().RoundTrip(again)
+	resp, err = t.send(again)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusUnauthorized {
-		next.judge(false)
-	} else {
+	switch {
+	case !blamed: // not a token of Source
+	case resp.StatusCode == http.StatusUnauthorized:
+		t.tokens().rejected(next)
+	default:
 		t.tokens().accepted(next)
 	}
 	t.emit(Event{Kind: EventRequestReplayed, Duration: time.Since(start), StatusCode: resp.StatusCode})
 	return resp, nil
 }
 
-// maxDrain is how much of a refused response is read for its connection's sake.
-const maxDrain = 64 << 10
+// fresh returns the token that follows the one that was rejected.
+func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
+	if try.snap == try.given {
+		return replacement(ctx, t.tokens(), try.snap)
+	}
+	// What OnChallenge returned is over; that of Source was not rejected.
+	t.raised.drop(try)
+	next, err := t.tokens().snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return next, next.err
+}
 
 // replacement returns the token that follows the refused one.
 func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot, error) {
@@ -155,47 +184,185 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 	return next, nil
 }
 
-// answer asks OnChallenge for a token of more power.
-func (t *Transport) answer(req *http.Request, c Challenge) (*snapshot, error) {
-	if t.OnChallenge == nil {
-		return nil, fmt.Errorf("authtrip: the server wants more than a fresh token: %s", wire.Code(c.Error))
-	}
-	tok, err := t.OnChallenge(req, c)
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: Transport.OnChallenge: %w", err)
-	}
-	if tok == nil {
-		return nil, errors.New("authtrip: Transport.OnChallenge returned no token")
-	}
-	next := &snapshot{token: tok}
-	next.header, next.err = authorization(tok)
-	return next, next.err
-}
-
-// replay returns a copy of out with another token and its body from the start.
-// The body is asked for again even where out's may be unread: HTTP/2 sends a
+// again returns a copy of the request with another token and its body from the start.
+// The body is asked for again even where the first may be unread: HTTP/2 sends a
 // drained one as an empty one, without an error.
-func replay(out *http.Request, snap *snapshot) (*http.Request, error) {
+func (a attempt) again(snap *snapshot) (*http.Request, error) {
 	again := new(http.Request)
-	*again = *out
-	again.Header = maps.Clone(out.Header)
+	*again = *a.out
+	again.Header = maps.Clone(a.out.Header)
 	again.Header["Authorization"] = snap.header
-	if out.Body == nil || out.Body == http.NoBody {
-		return again, nil
+	var err error
+	switch {
+	case a.req.Body == nil || a.req.Body == http.NoBody:
+	case a.kept != nil:
+		again.Body, err = a.kept.again(a.req.Context())
+	case a.req.GetBody == nil:
+		err = errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and RetryBodyLimit")
+	default:
+		if again.Body, err = a.req.GetBody(); err != nil {
+			err = fmt.Errorf("authtrip: the request's GetBody: %w", err)
+		}
 	}
-	if out.GetBody == nil {
-		return nil, errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and MaxReplayBody")
-	}
-	body, err := out.GetBody()
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: the request's GetBody: %w", err)
-	}
-	again.Body = body
-	return again, nil
+	return again, err
 }
 
 func (t *Transport) emit(e Event) {
 	if t.OnEvent != nil {
 		t.OnEvent(e)
 	}
+}
+
+// maxStepUps is how many tokens of OnChallenge are remembered.
+const maxStepUps = 1000
+
+// stepUps are the tokens that OnChallenge has returned, so that later requests need not be rejected
+// first. Each stands in for one token of Source at one origin: when Source has another one, for
+// whatever reason, it no longer does.
+type stepUps struct {
+	any atomic.Bool // there may be one: spares requests the lock
+	mu  sync.Mutex
+	all map[stepUpKey]*stepUp
+}
+
+type stepUpKey struct {
+	token string // the access token of Source
+	to    origin.Origin
+}
+
+// stepUp is one call of OnChallenge.
+type stepUp struct {
+	challenge Challenge
+	ctx       context.Context // of the request that it was called for
+	done      chan struct{}   // closed when it has returned: what follows is set
+	snap      *snapshot
+	err       error
+}
+
+func keyOf(req *http.Request, given *snapshot) stepUpKey {
+	return stepUpKey{given.token.AccessToken, origin.Of(req.URL)}
+}
+
+// get returns the token that stands in for given, nil if there is none.
+func (u *stepUps) get(req *http.Request, given *snapshot) *snapshot {
+	if !u.any.Load() {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if up := u.all[keyOf(req, given)]; up.usable() {
+		return up.snap
+	}
+	return nil
+}
+
+// usable reports whether there is a token.
+func (up *stepUp) usable() bool {
+	return up != nil && up.over() && up.err == nil && up.snap.token.Valid()
+}
+
+// ask returns a token that answers the challenge: one that somebody else has got meanwhile, or that of
+// a call that is under way for the same challenge, or the one of a call of its own.
+func (u *stepUps) ask(hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, c Challenge) (*snapshot, error) {
+	if hook == nil {
+		return nil, fmt.Errorf("authtrip: the server wants more than a fresh token: %s", wire.Code(c.Error))
+	}
+	ctx := try.req.Context()
+	for {
+		up, mine := u.join(try, c)
+		if mine {
+			u.call(hook, try, up)
+			return up.snap, up.err
+		}
+		select {
+		case <-up.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		switch {
+		case up.err != nil && up.ctx.Err() != nil: // that request's caller has left
+		case !up.challenge.same(c) && (up.err != nil || up.snap == try.snap):
+		default:
+			return up.snap, up.err
+		}
+	}
+}
+
+// join returns the call to wait for, or a new one that is the caller's own to make.
+func (u *stepUps) join(try attempt, c Challenge) (up *stepUp, mine bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	key := keyOf(try.req, try.given)
+	up = u.all[key]
+	if up != nil && (!up.over() || up.usable() && up.snap != try.snap) {
+		return up, false
+	}
+	if u.all == nil {
+		u.all = make(map[stepUpKey]*stepUp)
+		u.any.Store(true)
+	}
+	for old, other := range u.all {
+		if len(u.all) < maxStepUps {
+			break
+		}
+		if other.over() {
+			delete(u.all, old)
+		}
+	}
+	up = &stepUp{challenge: c, ctx: try.req.Context(), done: make(chan struct{})}
+	u.all[key] = up
+	return up, true
+}
+
+// over reports whether the call has returned.
+func (up *stepUp) over() bool {
+	select {
+	case <-up.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// call asks OnChallenge, and lets go who waits for it even if that panics.
+func (u *stepUps) call(hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, up *stepUp) {
+	up.err = errors.New("authtrip: Transport.OnChallenge returned no token")
+	defer func() {
+		close(up.done)
+		if up.err != nil {
+			u.remove(keyOf(try.req, try.given), up)
+		}
+	}()
+	tok, err := hook(try.req, up.challenge)
+	switch {
+	case err != nil:
+		up.err = fmt.Errorf("authtrip: Transport.OnChallenge: %w", err)
+	case tok != nil:
+		up.snap = &snapshot{token: tok}
+		up.snap.header, up.err = headerOf(tok)
+	}
+}
+
+// drop forgets the token that was sent, unless there is another one.
+func (u *stepUps) drop(try attempt) {
+	key := keyOf(try.req, try.given)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if up := u.all[key]; up.usable() && up.snap == try.snap {
+		delete(u.all, key)
+	}
+}
+
+func (u *stepUps) remove(key stepUpKey, up *stepUp) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.all[key] == up {
+		delete(u.all, key)
+	}
+}
+
+// same reports whether two challenges want the same.
+func (c Challenge) same(other Challenge) bool {
+	return c.Error == other.Error && c.Scope == other.Scope && c.Claims == other.Claims &&
+		c.MaxAge == other.MaxAge && slices.Equal(c.ACRValues, other.ACRValues)
 }

@@ -117,7 +117,7 @@ func explain(from Refresher, err error) error {
 	if _, own := from.(*Grant); own && !isPanic(err) {
 		return err // names a field
 	}
-	return &RefreshError{Err: err, ambiguous: true}
+	return &RefreshError{Err: err, ambiguous: !notSent(err)}
 }
 
 // explainRetrieve keeps of x/oauth2's error what is safe to print.

@@ -2,17 +2,14 @@ package authtrip
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -20,7 +17,6 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"example.com/authtrip/internal/flight"
-	"example.com/authtrip/internal/origin"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -55,10 +51,15 @@ type Grant struct {
 	// Form, if set, adds what only this request has, such as an assertion. old
 	// is the token that is to be replaced, nil if there is none.
 	Form func(ctx context.Context, old *oauth2.Token, form url.Values) error
-	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
-	// does. Redirects are refused whatever it says, as they would carry the
+	// HTTPClient sends the requests. If nil, one does that has the settings of
+	// [http.DefaultTransport] and a pool of up to 100 idle connections to a host,
+	// shared by all grants of the process; change the settings before the first
+	// request. Redirects are refused whatever it says, as they would carry the
 	// client's credentials along. Its Transport must not be the [Transport] that
 	// waits for this grant's token.
+	//
+	// An [net/http/httptrace] in the context of an API request does not see the
+	// token request: wrap the Transport of this client to trace it.
 	HTTPClient *http.Client
 	// AllowInsecureHTTP permits a TokenURL of plain http that is not on this
 	// machine. Setting this sends the client's secret and the refresh token in
@@ -84,16 +85,23 @@ func RefreshToken(conf *oauth2.Config) *Grant {
 
 // ClientCredentials returns the grant of a program that acts for itself (RFC
 // 6749, section 4.4).
+//
+// conf.EndpointParams may have a grant_type of its own, as some servers want.
 func ClientCredentials(conf *clientcredentials.Config) *Grant {
-	return &Grant{
+	g := &Grant{
 		TokenURL:     conf.TokenURL,
 		Type:         grantClientCredentials,
 		ClientID:     conf.ClientID,
 		ClientSecret: conf.ClientSecret,
 		AuthStyle:    conf.AuthStyle,
 		Scopes:       conf.Scopes,
-		Params:       conf.EndpointParams,
+		Params:       maps.Clone(conf.EndpointParams),
 	}
+	if own := g.Params["grant_type"]; len(own) > 0 {
+		g.Type = own[0]
+		delete(g.Params, "grant_type")
+	}
+	return g
 }
 
 // JWTBearer returns the grant that trades an assertion for a token (RFC 7523,
@@ -135,28 +143,29 @@ func grantOf(conf *oauth2.Config, grantType string) *Grant {
 }
 
 // FromTokenSource returns a [Refresher] that calls ts.Token. ts should make a
-// new token at each call: a source that hands out one that it keeps makes a
-// refused token come back.
+// new token at each call: do not pass a source that caches, it would return the
+// rejected token again.
 //
-// A call that outlives its context is left to itself, as ts cannot be told.
-func FromTokenSource(ts oauth2.TokenSource) Refresher {
-	return fromTokenSource{ts}
-}
+// It is Repeatable: ts gets no refresh token from here, so that asking it again
+// loses nothing, also while the session has a refresh token of its own. A call that
+// outlives its context is left to itself, as ts cannot be told.
+func FromTokenSource(ts oauth2.TokenSource) Refresher { return fromTokenSource{ts} }
 
-type fromTokenSource struct{ source oauth2.TokenSource }
+type fromTokenSource struct{ ts oauth2.TokenSource }
 
+// Refresh implements [Refresher].
 func (f fromTokenSource) Refresh(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
-	if f.source == nil {
+	if f.ts == nil {
 		return nil, errors.New("authtrip: FromTokenSource: the TokenSource is nil")
 	}
-	return flight.Await(ctx, f.source.Token)
+	return flight.Await(ctx, f.ts.Token)
 }
 
-// Repeatable implements [Repeatable]: nothing of the old token is sent.
-func (f fromTokenSource) Repeatable() bool { return true }
+// Repeatable says that ts can be asked again at no loss.
+func (fromTokenSource) Repeatable() bool { return true }
 
-// Repeatable reports whether the grant can be asked again at no loss: any but that of
-// a refresh token.
+// Repeatable reports whether the grant can be asked again at no loss: all can but
+// refresh_token, which may have been used up by a request whose answer was lost.
 func (g *Grant) Repeatable() bool { return g.grantType() != grantRefreshToken }
 
 // Refresh implements [Refresher]: it sends one token request and returns what
@@ -176,7 +185,7 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 		return nil, err
 	}
 	var sent sentTrace
-	ctx = httptrace.WithClientTrace(ctx, sent.trace())
+	ctx = httptrace.WithClientTrace(untraced{ctx}, sent.trace())
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), []byte(form.Encode()))
 	if err != nil {
 		return nil, fmt.Errorf("authtrip: Grant.TokenURL cannot be requested: %w", bare(err))
@@ -187,8 +196,12 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 	})
 	resp, err := client.Do(req)
 	if err != nil {
+		cause := bare(err)
+		if own := context.Cause(ctx); own != nil && errors.Is(err, own) {
+			cause = own
+		}
 		return nil, &RefreshError{
-			Err:       fmt.Errorf("token endpoint %s gave no answer: %w", endpoint.Host, bare(err)),
+			Err:       fmt.Errorf("token endpoint %s gave no answer: %w", endpoint.Host, cause),
 			ambiguous: !sent.never(err),
 		}
 	}
@@ -201,31 +214,20 @@ func (g *Grant) endpoint() (*url.URL, error) {
 	if g.ClientID == "" && g.Authenticate == nil {
 		return nil, errors.New("authtrip: Grant.ClientID is empty")
 	}
+	for name, field := range map[string]string{"grant_type": "Type", "scope": "Scopes", "refresh_token": "a refresh"} {
+		if _, ok := g.Params[name]; ok && (name != "scope" || len(g.Scopes) > 0) && (name != "refresh_token" || !g.Repeatable()) {
+			return nil, fmt.Errorf("authtrip: Grant.Params has %s, which %s sets: one of them would be lost", name, field)
+		}
+	}
 	return identityURL("Grant.TokenURL", g.TokenURL, g.AllowInsecureHTTP)
-}
-
-// identityURL parses the URL of an endpoint that gets credentials. Rule 19.
-func identityURL(field, raw string, allowInsecure bool) (*url.URL, error) {
-	if raw == "" {
-		return nil, fmt.Errorf("authtrip: %s is empty", field)
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("authtrip: %s is not an absolute https URL", field)
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("authtrip: %s must have no user and no fragment", field)
-	}
-	if u.Scheme == "http" && !allowInsecure && !origin.Loopback(u.Hostname()) {
-		return nil, fmt.Errorf("authtrip: %s is plain http: use https, or set AllowInsecureHTTP for a network that nobody else can read", field)
-	}
-	return u, nil
 }
 
 // request returns the form and the header of one token request.
 func (g *Grant) request(ctx context.Context, old *oauth2.Token) (url.Values, http.Header, error) {
 	form := make(url.Values, len(g.Params)+4)
-	maps.Copy(form, g.Params)
+	for name, values := range g.Params {
+		form[name] = slices.Clone(values) // Form and Authenticate may append to it
+	}
 	form.Set("grant_type", g.grantType())
 	if len(g.Scopes) > 0 {
 		form.Set("scope", strings.Join(g.Scopes, " "))
@@ -284,34 +286,73 @@ func (g *Grant) authenticate(ctx context.Context, header http.Header, form url.V
 func readToken(resp *http.Response, host string) (*oauth2.Token, error) {
 	now := time.Now()
 	fail := &RefreshError{StatusCode: resp.StatusCode, RetryAfter: wire.RetryAfter(resp.Header, now)}
+	contentType := resp.Header.Get("Content-Type")
 	body, err := wire.ReadAll(resp.Body)
-	code, description := wire.Error(body)
+	code, description := wire.Failure(body, contentType)
 	switch {
-	case resp.StatusCode >= 500:
-		fail.Code, fail.Description = code, description
-		fail.ambiguous = true
-		fail.Err = fmt.Errorf("token endpoint %s failed", host)
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		fail.Err = fmt.Errorf("token endpoint %s redirects, which is never followed with credentials: set TokenURL to where it points", host)
+		return nil, fail
 	case resp.StatusCode >= 400, code != "" && err == nil:
 		// Some servers send their errors with status 200.
 		fail.Code, fail.Description = code, description
-		fail.Err = refusal(code, host)
-	case resp.StatusCode != http.StatusOK:
-		fail.ambiguous = true
-		fail.Err = fmt.Errorf("token endpoint %s: want status 200", host)
+		fail.ambiguous = mayBeProcessed(resp.StatusCode, code, resp.Header)
+		fail.Err = rejection(resp.StatusCode, code, description, host)
+		return nil, fail
 	case err != nil:
-		fail.ambiguous = true
-		fail.Err = fmt.Errorf("token endpoint %s: reading its answer: %w", host, err)
+		fail.Err = fmt.Errorf("token endpoint %s: reading its answer: %w", host, bare(err))
 	default:
-		tok, err := wire.Token(body, resp.Header.Get("Content-Type"), now)
-		if err == nil {
+		tok, unreadable := wire.Token(body, contentType, now)
+		if unreadable == nil {
 			return tok, nil
 		}
-		fail.ambiguous = true
-		fail.Err = fmt.Errorf("token endpoint %s: %w", host, err)
+		fail.Err = fmt.Errorf("token endpoint %s: %w", host, unreadable)
 	}
+	fail.ambiguous = true
 	return nil, fail
+}
+
+// mayBeProcessed reports whether a request for which the server sent this error may
+// have used up the refresh token (rules.md, section 4.2). A server that says no has
+// kept it; one that is overloaded has not looked; of any other failure nobody knows.
+func mayBeProcessed(status int, code string, header http.Header) bool {
+	if status == http.StatusServiceUnavailable {
+		return code != "temporarily_unavailable" && header.Get("Retry-After") == ""
+	}
+	return status >= 500
+}
+
+// rejection says what to do about an error response.
+func rejection(status int, code, description, host string) error {
+	switch {
+	case status >= 500:
+		return fmt.Errorf("token endpoint %s failed", host)
+	case endsSession(code, description):
+		code = "invalid_grant"
+	}
+	return refusal(code, host)
+}
+
+// endsSession reports whether a provider says invalid_grant in words of its own. A
+// row is here only if the provider is known to send it for a refresh token that is
+// unknown, expired, revoked or used, and for nothing that another request could cure.
+func endsSession(code, description string) bool {
+	for _, row := range []struct{ code, description string }{
+		// GitHub, with status 200: "Troubleshooting OAuth app access token request errors", and
+		// "Refreshing user access tokens" in its docs.
+		{"bad_refresh_token", ""},
+		// Slack, with status 200: the errors of tooling.tokens.rotate and oauth.v2.access.
+		{"invalid_refresh_token", ""},
+		// dex: server/refreshhandlers.go, getRefreshTokenFromStorage, calls both of these
+		// invalid_request.
+		{"invalid_request", "is invalid or has already been claimed by another client"},
+		{"invalid_request", "refresh token expired."},
+	} {
+		if code == row.code && strings.Contains(strings.ToLower(description), row.description) {
+			return true
+		}
+	}
+	return false
 }
 
 // refusal says what to do about an error code (RFC 6749, section 5.2).
@@ -327,73 +368,4 @@ func refusal(code, host string) error {
 		return fmt.Errorf("token endpoint %s does not know this grant: check Type", host)
 	}
 	return fmt.Errorf("token endpoint %s refused the request", host)
-}
-
-// identityClient makes the client that talks to an identity endpoint: c, with
-// redirects refused and the retries that check allows, without a log.
-func identityClient(c *http.Client, check retryablehttp.CheckRetry) *retryablehttp.Client {
-	quiet := new(http.Client)
-	if c != nil {
-		*quiet = *c
-	}
-	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	base := quiet.Transport
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	// Behind a func, as retryablehttp closes the idle connections of a client
-	// whose request has failed: here they belong to the whole program.
-	quiet.Transport = roundTripFunc(base.RoundTrip)
-	return &retryablehttp.Client{
-		HTTPClient:   quiet,
-		RetryWaitMin: 50 * time.Millisecond,
-		RetryWaitMax: 500 * time.Millisecond,
-		RetryMax:     2,
-		CheckRetry:   check,
-		Backoff:      retryablehttp.DefaultBackoff,
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
-	}
-}
-
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// sentTrace tells a request that certainly never left from one that may have.
-type sentTrace struct {
-	dialled, connected atomic.Bool
-}
-
-func (s *sentTrace) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GetConn: func(string) { s.dialled.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { s.connected.Store(true) },
-	}
-}
-
-// never reports whether the request whose error this is was certainly not sent.
-// A transport that does not trace may have sent everything that is no failure
-// to connect.
-func (s *sentTrace) never(err error) bool {
-	if s.connected.Load() {
-		return false
-	}
-	if s.dialled.Load() {
-		return true
-	}
-	var op *net.OpError
-	var dns *net.DNSError
-	var cert *tls.CertificateVerificationError
-	var unknown x509.UnknownAuthorityError
-	return errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns) ||
-		errors.As(err, &cert) || errors.As(err, &unknown)
-}
-
-// bare returns the error without the URL that net/http puts around it: the
-// query of a URL may hold a secret.
-func bare(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }

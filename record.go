@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -213,7 +212,7 @@ func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut
 // login is the record of a new login. number is above all that are known.
 func login(tok *oauth2.Token, number uint64, now time.Time) *record {
 	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token")}
-	r.RefreshExpiry = refreshExpiry(tok, now)
+	r.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
 	if claims, err := wire.ParseIDClaims(r.IDToken); err == nil {
 		r.Original = &claims
 	}
@@ -227,7 +226,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		Number: r.Number, Generation: r.Generation + 1, Login: r.Login,
 		access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken),
 		IDToken: extra(tok, "id_token"), Original: r.Original,
-		RefreshExpiry: refreshExpiry(tok, now),
+		RefreshExpiry: wire.SessionExpiry(tok.Extra, now),
 	}
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
 		next.RefreshToken = r.RefreshToken
@@ -287,25 +286,6 @@ func accessOf(tok *oauth2.Token, now time.Time) access {
 		}
 	}
 	return a
-}
-
-// refreshExpiry is when the session ends, where the response says it.
-func refreshExpiry(tok *oauth2.Token, now time.Time) time.Time {
-	for _, name := range []string{"refresh_token_expires_in", "refresh_expires_in"} {
-		var seconds float64
-		switch v := tok.Extra(name).(type) {
-		case float64:
-			seconds = v
-		case int64:
-			seconds = float64(v)
-		case string:
-			seconds, _ = strconv.ParseFloat(v, 64)
-		}
-		if seconds > 0 && seconds < 1e10 {
-			return now.Add(time.Duration(seconds * float64(time.Second)))
-		}
-	}
-	return time.Time{}
 }
 
 // token returns the record as a token, with all members of the response in Extra.

@@ -390,9 +390,8 @@ func TestBadTokenResponsesAreErrorsThatSayWhat(t *testing.T) {
 		{"HTML", authtriptest.Fault{Status: 200, Body: "<html>", Header: html}, "not a JSON object (Content-Type text/html)"},
 		{"two gigabytes", authtriptest.Fault{Status: 200, BodySize: 2 << 30}, "larger than 1048576 bytes"},
 		{"no access_token", authtriptest.Fault{JSON: map[string]any{"access_token": nil}}, "no access_token"},
-		{"no token_type", authtriptest.Fault{JSON: map[string]any{"token_type": nil}}, "no token_type"},
 		{"redirect", authtriptest.Fault{Status: 307, Header: http.Header{"Location": {"https://evil.example"}}}, "set TokenURL to where it points"},
-		{"status 201", authtriptest.Fault{Status: 201, Body: "{}"}, "want status 200"},
+		{"status 204", authtriptest.Fault{Status: 204}, "no access_token"},
 		{"error with status 200", authtriptest.Fault{Status: 200, Body: `{"error":"invalid_client"}`}, "check ClientID"},
 		{"error code that is none", authtriptest.Fault{Error: "Ha Ha"}, "unprintable"},
 	} {

@@ -3,6 +3,7 @@ package authtrip
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/oauth2"
@@ -56,11 +57,34 @@ func (p *thirdParty) snapshot(ctx context.Context) (*snapshot, error) {
 	}
 	last := p.last.Load()
 	if last == nil || last.token.AccessToken != tok.AccessToken || last.token.TokenType != tok.TokenType {
-		last = &snapshot{token: tok}
-		last.header, last.err = authorization(tok)
+		// A copy: a source may change its token in place.
+		own := *tok
+		last = &snapshot{token: &own}
+		last.header, last.err = headerOf(&own)
 		p.last.Store(last)
 	}
 	return last, nil
+}
+
+// headerOf is the value of the Authorization header for a token that the program
+// supplies itself.
+//
+// The types token (GitHub), OAuth (Salesforce, Zoho, Yandex) and Basic are sent as
+// x/oauth2 does: a scheme, and the token. Any other type wants more of a request than that (mac and
+// hmac a signature, DPoP a proof, N_A is no access token), or is unknown: RFC 6749, section
+// 7.1, forbids to use it.
+func headerOf(tok *oauth2.Token) ([]string, error) {
+	switch strings.ToLower(tok.TokenType) {
+	case "token", "oauth", "basic":
+		plain := *tok
+		plain.TokenType = ""
+		value, err := authorization(&plain)
+		if err == nil {
+			value[0] = tok.Type() + " " + tok.AccessToken
+		}
+		return value, err
+	}
+	return authorization(tok)
 }
 
 func (p *thirdParty) rejected(snap *snapshot) {

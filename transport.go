@@ -46,13 +46,12 @@
 package authtrip
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -95,29 +94,45 @@ type Transport struct {
 	// Origins are the only places that get the token, each a scheme, a host and a
 	// port unless it is the scheme's own: "https://api.example.com". A request to
 	// any other goes out without a token. If empty, every request gets the token,
-	// but a redirected one only while every hop was of the first one's origin.
+	// but a redirected one only while every redirect stayed on the first request's
+	// origin.
+	//
+	// With a list, a redirected request gets the token only while every request that
+	// led to it was to one of them: whoever is elsewhere chose where the last one
+	// goes, and with which method and body, and must not choose what your token does.
+	// A request whose Host field names another host than its URL gets it only if
+	// both are in the list: a proxy in front of the URL's host may pass it on by
+	// that field. Without a list the program's own Host field is trusted as its URL is.
 	Origins []string
 	// AllowInsecureHTTP permits plain http to other machines. Setting this sends
 	// tokens in clear text; without it such a request is an error, unless it
 	// stays on this machine.
 	AllowInsecureHTTP bool
-	// MaxReplayBody is how large a request body without GetBody may be, in bytes,
+	// RetryBodyLimit is how large a request body without GetBody may be, in bytes,
 	// to be kept in memory for a second try; its length must be known. If 0, it
-	// is 64 KiB; negative means that no body is kept. A larger body is sent once.
-	// A GetBody that is set has to return a new reader, as net/http says: Base may
-	// still be reading the first one.
-	MaxReplayBody int64
-	// OnChallenge, if set, is asked for a token of more power when a server wants
-	// one (insufficient_scope, insufficient_user_authentication, claims). The
-	// request is sent once more with the token it returns; if it returns nil or
-	// an error, the caller gets the response as it came. It is called with no
-	// lock held, and should honour the request's context.
+	// is 64 KiB; negative means that no body is kept. A larger body is sent once. A
+	// body is kept while it is being sent, so that it may depend on the answer.
+	// GetBody has to return a new reader, as net/http says: Base may still be reading
+	// the first one.
+	RetryBodyLimit int64
+	// OnChallenge, if set, is asked for a token with more scope or of a stronger
+	// authentication when a server wants one (insufficient_scope,
+	// insufficient_user_authentication, claims). The request is sent once more with
+	// the token it returns; if it returns nil or an error, the caller gets the
+	// response as it came.
+	//
+	// The token serves later requests to the same origin too, until it expires or is
+	// rejected, or Source has another token; requests that get the same challenge
+	// at the same time share one call. To keep it longer, give it to Source
+	// ([Source.SetToken]) as well. OnChallenge is called with no lock held, and should
+	// honour the request's context.
 	OnChallenge func(*http.Request, Challenge) (*oauth2.Token, error)
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
 	other   atomic.Pointer[thirdParty] // Source, if it makes no snapshots itself
+	raised  stepUps                    // the tokens that OnChallenge has returned
 	parsing sync.Once                  // of Origins into the two below
 	allowed []origin.Origin
 	invalid error
@@ -136,25 +151,35 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if snap == nil {
-		return t.base().RoundTrip(req)
+		return t.send(req)
+	}
+	try := attempt{req: req, given: snap, snap: snap}
+	if t.OnChallenge != nil {
+		if up := t.raised.get(req, snap); up != nil {
+			try.snap = up
+		}
 	}
 	out := new(http.Request)
 	*out = *req
 	if out.Header = maps.Clone(req.Header); out.Header == nil {
 		out.Header = make(http.Header, 1)
 	}
-	out.Header["Authorization"] = snap.header
+	out.Header["Authorization"] = try.snap.header
+	try.out = out
 	if req.Body != nil && req.GetBody == nil {
-		if err = t.keepBody(out); err != nil {
-			return nil, err
+		if try.kept = t.keepBody(out); try.kept != nil {
+			defer try.kept.release()
 		}
 	}
-	resp, err := t.base().RoundTrip(out)
+	resp, err := t.send(out)
 	if err != nil {
+		if try.kept != nil && req.Context().Err() != nil {
+			err = context.Cause(req.Context()) // and not what became of the body for it
+		}
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		resp, err = t.challenged(resp, req, out, snap)
+		resp, err = t.challenged(resp, try)
 		if err != nil {
 			return nil, err
 		}
@@ -169,6 +194,15 @@ func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
+}
+
+// send asks Base, and does not believe that there is neither an answer nor an error.
+func (t *Transport) send(req *http.Request) (*http.Response, error) {
+	resp, err := t.base().RoundTrip(req)
+	if resp == nil && err == nil {
+		return nil, errors.New("authtrip: Transport.Base returned no response and no error")
+	}
+	return resp, err
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -198,38 +232,60 @@ func (t *Transport) pick(req *http.Request) (*snapshot, error) {
 
 // mayHave reports whether req gets a token. Rule 34.
 func (t *Transport) mayHave(req *http.Request) (bool, error) {
-	// The caller's own stays; and where net/http took it from a redirected
-	// request, ours does not take its place.
-	for r := req; r != nil; r = previous(r) {
-		if len(r.Header["Authorization"]) > 0 {
-			return false, nil
-		}
-	}
-	if req.URL.Opaque != "" && origin.Of(req.URL).Host == "" {
+	u := req.URL
+	switch {
+	case u.Scheme == "" || u.Host == "":
+		return false, nil // it goes nowhere, as Base will say
+	case u.Opaque != "" && origin.Of(u).Host == "":
 		return false, nil // it is not certain where this goes
+	case hasAuthorization(req.Header):
+		return false, nil // the caller's own stays
 	}
-	if len(t.Origins) == 0 {
-		if !origin.Stayed(req) {
-			return false, nil
-		}
-	} else {
+	if len(t.Origins) > 0 {
 		t.parsing.Do(t.parseOrigins)
-		if t.invalid != nil || !slices.Contains(t.allowed, origin.Of(req.URL)) {
+		if t.invalid != nil {
 			return false, t.invalid
 		}
+		if !t.allows(req) {
+			return false, nil
+		}
 	}
-	if req.URL.Scheme != "https" && !t.AllowInsecureHTTP && !origin.Loopback(req.URL.Hostname()) {
-		return false, fmt.Errorf("authtrip: request to %s over %s would send the token in clear text: use https, or set Transport.AllowInsecureHTTP for a network that nobody else can read", wire.Clean(req.URL.Host), wire.Clean(req.URL.Scheme))
+	if req.Response != nil && !t.mayFollow(req) {
+		return false, nil
+	}
+	if u.Scheme != "https" && !t.AllowInsecureHTTP && !origin.Loopback(u.Hostname()) {
+		return false, fmt.Errorf("authtrip: request to %s over %s would send the token in clear text: use https, or set Transport.AllowInsecureHTTP for a network that nobody else can read", wire.Clean(u.Host), wire.Clean(u.Scheme))
 	}
 	return true, nil
 }
 
-// previous returns the request that a redirect answered with req.
-func previous(req *http.Request) *http.Request {
-	if req.Response == nil {
-		return nil
+// mayFollow reports whether a redirected request gets a token.
+func (t *Transport) mayFollow(req *http.Request) bool {
+	if len(t.Origins) == 0 && !origin.Stayed(req) {
+		return false
 	}
-	return req.Response.Request
+	return origin.Hops(req, func(hop *http.Request) bool {
+		// Where net/http took the caller's header from a redirected request, ours does
+		// not take its place.
+		return !hasAuthorization(hop.Header) && (len(t.Origins) == 0 || t.allows(hop))
+	})
+}
+
+// allows reports whether req goes to one of Origins.
+func (t *Transport) allows(req *http.Request) bool {
+	if !slices.Contains(t.allowed, origin.Of(req.URL)) {
+		return false
+	}
+	if req.Host == "" || req.Host == req.URL.Host {
+		return true
+	}
+	return slices.Contains(t.allowed, origin.Of(&url.URL{Scheme: req.URL.Scheme, Host: req.Host}))
+}
+
+// hasAuthorization reports whether the caller has set the header, also where it was
+// written into the map by hand. A look at every name would cost a request a third more.
+func hasAuthorization(h http.Header) bool {
+	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 //nolint:staticcheck // that is the point
 }
 
 func (t *Transport) parseOrigins() {
@@ -253,35 +309,6 @@ func (t *Transport) tokens() tokens {
 	}
 	t.other.CompareAndSwap(nil, &thirdParty{source: t.Source})
 	return t.other.Load()
-}
-
-// keepBody reads a body that cannot be had again into memory, if it is small
-// enough and its length is known.
-func (t *Transport) keepBody(req *http.Request) error {
-	limit := t.MaxReplayBody
-	if limit == 0 {
-		limit = 64 << 10
-	}
-	if req.Body == http.NoBody || req.ContentLength <= 0 || req.ContentLength > limit {
-		return nil
-	}
-	body := req.Body
-	// A body can be a pipe that nobody fills: closing it ends the Read.
-	stop := context.AfterFunc(req.Context(), func() { _ = body.Close() })
-	// One byte more, so that Base finds and reports a body that is too long.
-	b, err := io.ReadAll(io.LimitReader(body, req.ContentLength+1))
-	if stop() {
-		_ = body.Close()
-	}
-	if cause := context.Cause(req.Context()); cause != nil {
-		return cause
-	}
-	if err != nil {
-		return fmt.Errorf("authtrip: reading the request body: %w", err)
-	}
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
-	req.Body, err = req.GetBody()
-	return err
 }
 
 func closeBody(req *http.Request) {

@@ -118,7 +118,7 @@ func TestOneShotBodyIsNotReplayed(t *testing.T) {
 	}{
 		{"length not known", 0, nil},
 		{"over the cap", 64<<10 + 1, nil},
-		{"cap set to none", 10, func(tr *authtrip.Transport) { tr.MaxReplayBody = -1 }},
+		{"cap set to none", 10, func(tr *authtrip.Transport) { tr.RetryBodyLimit = -1 }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, w *wired) {
@@ -581,18 +581,23 @@ func TestDumpOfAResponseHoldsNoToken(t *testing.T) {
 	})
 }
 
-func TestBodyThatNobodyFillsEndsWithTheContext(t *testing.T) {
+// TestSlowBodyDoesNotOutliveItsContext: it was read before the request was sent, for as long as it took.
+func TestSlowBodyDoesNotOutliveItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pr, pw := io.Pipe()
-		defer func() { _ = pw.Close() }()
+		network := authtriptest.NewNetwork(t)
+		network.Handle("https://api.example", http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+			_, _ = io.Copy(io.Discard, req.Body)
+		}))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://api.example/", pr)
+		body, pipe := io.Pipe()
+		defer func() { _ = pipe.Close() }()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://api.example/", body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.ContentLength = 10
-		tr := &authtrip.Transport{Source: new(authtriptest.Source)}
+		tr := &authtrip.Transport{Source: new(authtriptest.Source), Base: network}
 		_, err = tr.RoundTrip(req)
 		wantIs(t, err, context.DeadlineExceeded)
 	})

@@ -30,7 +30,7 @@ func run(ctx context.Context, w io.Writer) error {
 	defer s.End(src)
 
 	// A claims challenge of Microsoft Entra would go to Transport.OnChallenge.
-	client, err := newClient(&authtrip.Transport{Source: src, Origins: []string{s.URL}, MaxReplayBody: 8 << 20})
+	client, err := newClient(&authtrip.Transport{Source: src, Origins: []string{s.URL}, RetryBodyLimit: 8 << 20})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ type transporter struct{ *http.Client }
 
 func (t transporter) Do(req *http.Request) (*http.Response, error) {
 	// azcore would give the same reader again, while the first request may still be
-	// reading it. Without that, the Transport keeps a copy of up to MaxReplayBody.
+	// reading it. Without that, the Transport keeps a copy of up to RetryBodyLimit.
 	req = req.WithContext(req.Context())
 	req.GetBody = nil
 	resp, err := t.Client.Do(req)

@@ -32,7 +32,7 @@ func TestLargeBodyIsSentAgain(t *testing.T) {
 	s := scene.Start(scene.API{Handler: new(vault), Refuse: refuse})
 	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
 	defer s.End(src)
-	client, err := newClient(&authtrip.Transport{Source: src, MaxReplayBody: 8 << 20})
+	client, err := newClient(&authtrip.Transport{Source: src, RetryBodyLimit: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"connectrpc.com/connect"
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 )
@@ -11,16 +12,8 @@ import (
 // again calls call once more, with another token, if it was refused. The server has
 // not done anything yet.
 func again(ctx context.Context, src *authtrip.Source, call func() error) error {
-	tok, err := src.TokenContext(ctx) // the one that the call will carry
-	if err != nil {
-		return err
-	}
-	if err = call(); connect.CodeOf(err) != connect.CodeUnauthenticated {
-		return err
-	}
-	src.Invalidate(tok) // unless somebody else was faster
-	if next, e := src.TokenContext(ctx); e != nil || next.AccessToken == tok.AccessToken {
-		return err // as the server said it
-	}
-	return call()
+	return authtrip.Retry(ctx, src, func(*oauth2.Token) (bool, error) {
+		err := call()
+		return connect.CodeOf(err) == connect.CodeUnauthenticated, err
+	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/Khan/genqlient/graphql"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/examples/internal/scene"
@@ -48,20 +49,12 @@ type again struct {
 }
 
 func (a again) MakeRequest(ctx context.Context, req *graphql.Request, resp *graphql.Response) error {
-	tok, err := a.src.TokenContext(ctx) // the one that the request will carry
-	if err != nil {
-		return err
-	}
 	data := resp.Data // "data": null takes it away
-	if err = a.Client.MakeRequest(ctx, req, resp); !unauthenticated(err) {
-		return err
-	}
-	a.src.Invalidate(tok) // unless somebody else was faster
-	if next, e := a.src.TokenContext(ctx); e != nil || next.AccessToken == tok.AccessToken {
-		return err // as the server said it
-	}
-	*resp = graphql.Response{Data: data}
-	return a.Client.MakeRequest(ctx, req, resp)
+	return authtrip.Retry(ctx, a.src, func(*oauth2.Token) (bool, error) {
+		*resp = graphql.Response{Data: data}
+		err := a.Client.MakeRequest(ctx, req, resp)
+		return unauthenticated(err), err
+	})
 }
 
 // unauthenticated looks for the code that Apollo Server has made customary.

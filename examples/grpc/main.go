@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/oauth2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -48,20 +49,11 @@ func run(ctx context.Context, w io.Writer) error {
 // has not done anything yet.
 func again(src *authtrip.Source) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		// The credentials wait for a token without a context. Here it is waited for
-		// with that of the call, and they find it.
-		tok, err := src.TokenContext(ctx)
-		if err != nil {
-			return err
-		}
-		err = invoke(ctx, method, req, reply, cc, opts...)
-		if status.Code(err) != codes.Unauthenticated {
-			return err
-		}
-		src.Invalidate(tok) // unless somebody else was faster
-		if next, e := src.TokenContext(ctx); e != nil || next.AccessToken == tok.AccessToken {
-			return err // as the server said it
-		}
-		return invoke(ctx, method, req, reply, cc, opts...)
+		return authtrip.Retry(ctx, src, func(*oauth2.Token) (bool, error) {
+			// The credentials take the token without a context. Retry has waited for it with
+			// that of the call, and they find it.
+			err := invoke(ctx, method, req, reply, cc, opts...)
+			return status.Code(err) == codes.Unauthenticated, err
+		})
 	}
 }

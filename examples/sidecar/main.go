@@ -3,7 +3,7 @@
 // wants an access token.
 //
 // A refused request is sent again by the proxy, with its body if that is not
-// larger than Transport.MaxReplayBody; the program does not notice.
+// larger than Transport.RetryBodyLimit; the program does not notice.
 package main
 
 import (

@@ -101,11 +101,13 @@ func (c Challenge) index(name string) int {
 // Parse returns the challenges in the lines of a WWW-Authenticate field, which is what
 // resp.Header.Values("WWW-Authenticate") returns, in the order in which they were sent.
 //
-// Each line stands for itself. Where one leaves the grammar, what was complete before the fault is
-// kept (a challenge with the parameters up to there, or with its scheme alone) and the rest of the
-// line is dropped, because after a fault it cannot be told where the next challenge begins.
-// Half a value is never taken for a whole one. The caller may miss an error code that way, and
-// refresh once where that could not help: what API Gateway sends, without commas, is a bare Bearer.
+// Each line stands for itself. Where a challenge leaves the grammar, what was complete before the
+// fault is kept (a challenge with the parameters up to there, or with its scheme alone). Reading goes
+// on at the next comma outside of quotes that a whole challenge follows: a server's odd Negotiate must
+// not hide its Bearer. Parameters on the way there are dropped, as it cannot be told whose they are, and
+// so is the rest of a line in which a quote is not closed. Half a value is never taken for a whole one. The
+// caller may miss an error code that way, and refresh once where that could not help: what API
+// Gateway sends, without commas, is a bare Bearer.
 //
 // Of parameters with the same name, which RFC 9110, section 11.2, forbids, the first one wins and
 // the others are dropped, so that text that slipped into a later parameter cannot take the place of
@@ -117,6 +119,9 @@ func Parse(values []string) []Challenge {
 		if len(line) <= maxLineBytes {
 			out = parseLine(out, line)
 		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
@@ -148,37 +153,43 @@ func parseLine(out []Challenge, line string) []Challenge {
 		return true
 	}
 
-	for {
+	lost := false // there was a fault in this line
+	for len(out) < maxChallenges {
 		s.skipEmpty()
-		name := s.token()
-		if name == "" {
+		if s.rest == "" {
 			return out
 		}
-		spaced := s.skipSpace()
-		if s.next() == '=' {
-			if cur == nil || cur.Token68 != "" || !param(name) {
-				return out
+		if name := s.token(); name != "" {
+			spaced := s.skipSpace()
+			if s.next() == '=' {
+				if cur != nil && cur.Token68 == "" && param(name) {
+					continue
+				}
+			} else if spaced || s.atEnd() {
+				out = append(out, Challenge{Scheme: name})
+				cur, size = &out[len(out)-1], len(name)-len(",") // the first parameter has no comma
+				if s.atEnd() {
+					continue
+				}
+				if cur.Token68 = s.token68(); cur.Token68 != "" {
+					continue
+				}
+				// What follows a scheme without a comma is not another scheme.
+				name = s.token()
+				s.skipSpace()
+				if name != "" && s.next() == '=' && param(name) {
+					continue
+				}
+				if lost { // more of the text that began with the fault
+					out = slices.Delete(out, len(out)-1, len(out))
+				}
 			}
-			continue
 		}
-		if !spaced && !s.atEnd() || len(out) == maxChallenges {
-			return out
-		}
-		out = append(out, Challenge{Scheme: name})
-		cur, size = &out[len(out)-1], len(name)-len(",") // the first parameter has no comma
-		if s.atEnd() {
-			continue
-		}
-		if cur.Token68 = s.token68(); cur.Token68 != "" {
-			continue
-		}
-		// What follows a scheme without a comma is not another scheme.
-		name = s.token()
-		s.skipSpace()
-		if name == "" || s.next() != '=' || !param(name) {
-			return out
-		}
+		lost = true
+		cur = nil // what follows belongs to no challenge until the next scheme
+		s.skipElement()
 	}
+	return out
 }
 
 // A scanner reads a field line from the front.
@@ -220,6 +231,17 @@ func (s *scanner) atEnd() bool {
 	return s.rest == "" || s.rest[0] == ','
 }
 
+// skipElement moves to the next comma that is not in quotes, or to the end.
+func (s *scanner) skipElement() {
+	for s.rest != "" && s.rest[0] != ',' {
+		if s.rest[0] == '"' {
+			_, _ = s.quoted()
+		} else {
+			s.rest = s.rest[1:]
+		}
+	}
+}
+
 // token68 reads a token68 (RFC 9110, section 11.2) that fills the rest of its list element. If there
 // is none it returns "" and stays: what begins like one may be the name of a parameter.
 func (s *scanner) token68() string {
@@ -247,8 +269,8 @@ func (s *scanner) value() (value string, ok bool) {
 	return value, value != ""
 }
 
-// quoted reads a quoted-string (RFC 9110, section 5.6.4) and returns what it stands for. It
-// allocates only if there is a backslash.
+// quoted reads a quoted-string (RFC 9110, section 5.6.4) and returns what it stands for. After one
+// that is none nothing is left: it cannot be told where it ends. It allocates only if there is a backslash.
 func (s *scanner) quoted() (value string, ok bool) {
 	s.rest = s.rest[1:]
 	var b []byte
@@ -263,11 +285,13 @@ func (s *scanner) quoted() (value string, ok bool) {
 			return string(append(b, chunk...)), true
 		case '\\':
 			if len(s.rest) < 2 || isControl(s.rest[1]) {
+				s.rest = ""
 				return "", false
 			}
 			b = append(append(b, chunk...), s.rest[1])
 			s.rest = s.rest[2:]
 		default: // a control character, or no closing quote
+			s.rest = ""
 			return "", false
 		}
 	}

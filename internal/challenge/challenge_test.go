@@ -122,20 +122,27 @@ var grammar = []struct {
 	{"first of two wins", `Bearer error="invalid_token", ERROR="x", scope=a`, []Challenge{{Scheme: "Bearer", Params: []Param{{"error", "invalid_token"}, {"scope", "a"}}}}},
 	{"same name in two challenges", `A a=1, B a=2`, []Challenge{{Scheme: "A", Params: []Param{{"a", "1"}}}, {Scheme: "B", Params: []Param{{"a", "2"}}}}},
 
-	{"parameter without scheme", `error="x", Bearer a=b`, nil},
-	{"parameter after token68", `A abc, a=b, B`, []Challenge{{Scheme: "A", Token68: "abc"}}},
+	{"parameter without scheme", `error="x", Bearer a=b`, []Challenge{{Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
+	{"parameter after token68", `A abc, a=b, B`, []Challenge{{Scheme: "A", Token68: "abc"}, {Scheme: "B"}}},
 	{"no closing quote", `Bearer a=b, c="d, Basic`, []Challenge{{Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
 	{"ends in backslash", `Bearer a=b, c="d\`, []Challenge{{Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
 	{"control character in quotes", "Bearer a=\"b\x00\"", []Challenge{{Scheme: "Bearer"}}},
 	{"escaped control character", "Bearer a=\"b\\\x7f\"", []Challenge{{Scheme: "Bearer"}}},
-	{"two words without quotes", `Basic realm=My Site, Bearer a=b`, []Challenge{{Scheme: "Basic"}}},
-	{"text behind quotes", `Basic realm="x"y, Bearer a=b`, []Challenge{{Scheme: "Basic"}}},
+	{"two words without quotes", `Basic realm=My Site, Bearer a=b`, []Challenge{{Scheme: "Basic"}, {Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
+	{"text behind quotes", `Basic realm="x"y, Bearer a=b`, []Challenge{{Scheme: "Basic"}, {Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
 	{"no comma between parameters", `Bearer a="b" c="d"`, []Challenge{{Scheme: "Bearer"}}},
 	{"two words, no scheme made of the second", `Bearer foo bar=x`, []Challenge{{Scheme: "Bearer"}}},
 	{"no value", `Bearer a=b, c=, d=e`, []Challenge{{Scheme: "Bearer", Params: []Param{{"a", "b"}}}}},
 	{"scheme without space", `A, Bearer"x"`, []Challenge{{Scheme: "A"}}},
-	{"not a scheme", `A a=b, @, B`, []Challenge{{Scheme: "A", Params: []Param{{"a", "b"}}}}},
-	{"token68 with a hole", `A ab=c=, B`, []Challenge{{Scheme: "A"}}},
+	{"not a scheme", `A a=b, @, B`, []Challenge{{Scheme: "A", Params: []Param{{"a", "b"}}}, {Scheme: "B"}}},
+	// One malformed challenge hid the claims that the Bearer behind it asks for (Azure's own test).
+	{"challenge behind one that cannot be read", `Foo bar=can't parse this, baz="x, y", Bearer claims="eyJ9"`, []Challenge{{Scheme: "Foo"}, {Scheme: "Bearer", Params: []Param{{"claims", "eyJ9"}}}}},
+	{"words of an unquoted text make no challenge", `Bearer error_description=bad token, please log in, Basic realm="x"`, []Challenge{{Scheme: "Bearer"}, {Scheme: "Basic", Params: []Param{{"realm", "x"}}}}},
+	{"a control character in quotes ends the line", "Bearer a=\"b\x00, Bearer error=x\", B", []Challenge{{Scheme: "Bearer"}}},
+	{"parameters behind a fault are nobody's", `Bearer a=b c, error="x"`, []Challenge{{Scheme: "Bearer"}}},
+	{"a comma in quotes behind a fault", `A b=c d "e, Bearer error=x", f=g, B`, []Challenge{{Scheme: "A"}, {Scheme: "B"}}},
+	{"an open quote behind a fault", `A b=c d "e, Bearer error=x, f=g, B`, []Challenge{{Scheme: "A"}}},
+	{"token68 with a hole", `A ab=c=, B`, []Challenge{{Scheme: "A"}, {Scheme: "B"}}},
 }
 
 func TestParseReadsWhatServersSend(t *testing.T) {
@@ -165,7 +172,7 @@ func TestParseKeepsToTheGrammar(t *testing.T) {
 func TestFaultEndsOnlyItsLine(t *testing.T) {
 	t.Parallel()
 	got := Parse([]string{`Bearer a="`, `c=d, Basic`, `DPoP e=f`})
-	want := []Challenge{{Scheme: "Bearer"}, {Scheme: "DPoP", Params: []Param{{"e", "f"}}}}
+	want := []Challenge{{Scheme: "Bearer"}, {Scheme: "Basic"}, {Scheme: "DPoP", Params: []Param{{"e", "f"}}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("Parse() = %q, want %q", got, want)
 	}
@@ -230,8 +237,8 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d challenges, want %d", got, maxChallenges)
 	}
 	got := Parse([]string{manyParams.String() + "Basic", "DPoP"})
-	if len(got) != 2 || len(got[0].Params) != maxParams || !got[1].Is("DPoP") {
-		t.Errorf("Parse() = %q, want %d parameters and DPoP", got, maxParams)
+	if len(got) != 3 || len(got[0].Params) != maxParams || !got[1].Is("Basic") || !got[2].Is("DPoP") {
+		t.Errorf("Parse() = %q, want %d parameters, Basic and DPoP", got, maxParams)
 	}
 	fits := `Bearer a="` + strings.Repeat("x", maxLineBytes-len(`Bearer a=""`)) + `"`
 	if got := Parse([]string{fits}); len(got) != 1 || len(got[0].Params) != 1 {

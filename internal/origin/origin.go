@@ -18,7 +18,7 @@ import (
 	"strings"
 )
 
-// maxHops bounds the walk of [Stayed]. http.Client stops after ten redirects on its own; the
+// maxHops bounds the walk of [Hops]. http.Client stops after ten redirects on its own; the
 // bound ends the walk where a hand-made chain bites its tail.
 const maxHops = 1000
 
@@ -145,9 +145,15 @@ func Stayed(req *http.Request) bool {
 		return true
 	}
 	here := Of(req.URL)
+	return Hops(req, func(hop *http.Request) bool { return Of(hop.URL) == here })
+}
+
+// Hops reports whether each of the requests whose redirects led to req is known, has a URL, and is
+// ok. A chain that does not end is not known.
+func Hops(req *http.Request, ok func(hop *http.Request) bool) bool {
 	for hop, n := req, 0; hop.Response != nil; n++ {
 		hop = hop.Response.Request
-		if n == maxHops || hop == nil || hop.URL == nil || Of(hop.URL) != here {
+		if n == maxHops || hop == nil || hop.URL == nil || !ok(hop) {
 			return false
 		}
 	}

@@ -5,20 +5,16 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/oauth2"
 )
 
 // MaxBody is the largest response of an identity endpoint that is read, in
@@ -47,118 +43,42 @@ func Drain(body io.ReadCloser, limit int64) {
 	_ = body.Close()
 }
 
-// Token reads a successful token response (RFC 6749, section 5.1). All members
-// of the response are in the token's Extra.
-//
-// expires_in may be a number, a float, or a string that holds one; absent,
-// null, zero or negative it means that the lifetime is unknown (Rule 23).
-func Token(body []byte, contentType string, now time.Time) (*oauth2.Token, error) {
-	var members map[string]any
-	if err := object(body, &members); err != nil {
-		return nil, fmt.Errorf("token response is not a JSON object (Content-Type %s)", mediaType(contentType))
-	}
-	tok := new(oauth2.Token)
-	var err error
-	for name, to := range map[string]*string{
-		"access_token": &tok.AccessToken, "token_type": &tok.TokenType, "refresh_token": &tok.RefreshToken,
-	} {
-		if *to, err = text(members[name]); err != nil {
-			return nil, fmt.Errorf("token response: %s is not a string", name)
-		}
-	}
-	if tok.AccessToken == "" {
-		return nil, errors.New("token response has no access_token")
-	}
-	if tok.TokenType == "" {
-		return nil, errors.New("token response has no token_type")
-	}
-	life, err := lifetime(members["expires_in"])
-	if err != nil {
-		return nil, err
-	}
-	if life > 0 {
-		tok.Expiry = now.Add(life)
-		tok.ExpiresIn = int64(life / time.Second)
-	}
-	return tok.WithExtra(members), nil
-}
-
-// object decodes one JSON object with its numbers as they are written.
-func object(body []byte, v *map[string]any) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if *v == nil || dec.More() {
-		return errors.New("not one JSON object")
-	}
-	return nil
-}
-
-func text(v any) (string, error) {
-	switch v := v.(type) {
-	case nil:
-		return "", nil
-	case string:
-		return v, nil
-	}
-	return "", errors.New("not a string")
-}
-
-// maxLifetime keeps a lifetime, added to any date of this century, inside the
-// years that JSON can hold.
-const maxLifetime = 100 * 365 * 24 * time.Hour
-
-func lifetime(v any) (time.Duration, error) {
-	var s string
-	switch v := v.(type) {
-	case nil:
-		return 0, nil
-	case json.Number:
-		s = v.String()
-	case string:
-		s = strings.TrimSpace(v)
-	}
-	if s == "" && v == "" {
-		return 0, nil
-	}
-	seconds, err := strconv.ParseFloat(s, 64)
-	if (err != nil && !errors.Is(err, strconv.ErrRange)) || math.IsNaN(seconds) {
-		return 0, errors.New("token response: expires_in is not a number")
-	}
-	if seconds >= maxLifetime.Seconds() {
-		return maxLifetime, nil
-	}
-	return max(0, time.Duration(seconds*float64(time.Second))), nil
-}
-
-// Error reads an error response (RFC 6749, section 5.2). The code is empty
+// Error reads an error response in JSON (RFC 6749, section 5.2). The code is empty
 // where the body is none; the description is cut, on one line, and may name a
 // user: it is not for messages.
 func Error(body []byte) (code, description string) {
-	var members map[string]any
-	if object(body, &members) != nil {
-		return "", ""
-	}
-	code, _ = text(members["error"])
-	description, _ = text(members["error_description"])
-	return Code(code), Clean(description)
+	return Failure(body, "application/json")
 }
 
-// Code returns an error code that a server sent if it looks like one, and
+// Code returns an error code that a server sent if it is made of words, and
 // "unprintable" otherwise: what a server puts there may be an echo of a secret.
 func Code(s string) string {
-	if len(s) > 64 {
-		return "unprintable"
-	}
-	for _, r := range s {
-		if r != '_' && r != '-' && r != '.' && (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+	digits := 0
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return r == '_' || r == '-' || r == '.' }) {
+		if len(word) > maxWord {
 			return "unprintable"
 		}
+		for _, r := range word {
+			switch {
+			case '0' <= r && r <= '9':
+				digits++
+			case r < 'a' || r > 'z':
+				return "unprintable"
+			}
+		}
+	}
+	if len(s) > 64 || digits > maxDigits {
+		return "unprintable"
 	}
 	return s
 }
+
+// The longest word of an error code, and how many digits it has at most: there is
+// an "insufficient_user_authentication", but a token in lower case is longer, or has more.
+const (
+	maxWord   = 20
+	maxDigits = 3
+)
 
 // Clean makes text of a server fit for one line of output: printable ASCII, cut,
 // and without anything long enough to be a token.
@@ -184,6 +104,17 @@ func mediaType(contentType string) string {
 		return "malformed"
 	}
 	return mt
+}
+
+// Shown returns a media type if it is a common one, for an error's text: a server
+// could write anything there.
+func Shown(mediaType string) string {
+	switch mediaType {
+	case "missing", "malformed", "text/html", "text/plain", "text/xml", "application/json", "application/xml",
+		"application/jwt", "application/problem+json", "application/octet-stream", "application/x-www-form-urlencoded":
+		return mediaType
+	}
+	return "of another kind"
 }
 
 // MediaType returns the type of a Content-Type header without its parameters,

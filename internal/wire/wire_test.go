@@ -2,12 +2,18 @@ package wire_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip/internal/wire"
 )
@@ -18,34 +24,29 @@ func TestTokenExpiresIn(t *testing.T) {
 	for _, tt := range []struct {
 		name, expiresIn string
 		want            time.Duration // 0: unknown
-		wantErr         bool
 	}{
-		{"number", `,"expires_in":3600`, time.Hour, false},
-		{"float", `,"expires_in":3600.0`, time.Hour, false},
-		{"fraction", `,"expires_in":1.5`, 1500 * time.Millisecond, false},
-		{"exponent", `,"expires_in":3.6e3`, time.Hour, false},
-		{"string", `,"expires_in":"3600"`, time.Hour, false},
-		{"float in a string", `,"expires_in":"3600.0"`, time.Hour, false},
-		{"missing", ``, 0, false},
-		{"null", `,"expires_in":null`, 0, false},
-		{"empty", `,"expires_in":""`, 0, false},
-		{"zero", `,"expires_in":0`, 0, false},
-		{"negative", `,"expires_in":-5`, 0, false},
-		{"huge", `,"expires_in":1e300`, 100 * 365 * 24 * time.Hour, false},
-		{"beyond a float", `,"expires_in":1e999`, 100 * 365 * 24 * time.Hour, false},
-		{"NaN", `,"expires_in":"NaN"`, 0, true},
-		{"word", `,"expires_in":"soon"`, 0, true},
-		{"object", `,"expires_in":{}`, 0, true},
-		{"bool", `,"expires_in":true`, 0, true},
+		{"number", `,"expires_in":3600`, time.Hour},
+		{"float", `,"expires_in":3600.0`, time.Hour},
+		{"fraction", `,"expires_in":1.5`, 1500 * time.Millisecond},
+		{"exponent", `,"expires_in":3.6e3`, time.Hour},
+		{"string", `,"expires_in":"3600"`, time.Hour},
+		{"float in a string", `,"expires_in":"3600.0"`, time.Hour},
+		{"missing", ``, 0},
+		{"null", `,"expires_in":null`, 0},
+		{"empty", `,"expires_in":""`, 0},
+		{"zero", `,"expires_in":0`, 0},
+		{"negative", `,"expires_in":-5`, 0},
+		{"huge", `,"expires_in":1e300`, 100 * 365 * 24 * time.Hour},
+		{"beyond a float", `,"expires_in":1e999`, 100 * 365 * 24 * time.Hour},
+		{"NaN", `,"expires_in":"NaN"`, 0},
+		// A rotated refresh token was thrown away for it.
+		{"words", `,"expires_in":"1 hour"`, 0},
+		{"word", `,"expires_in":"soon"`, 0},
+		{"object", `,"expires_in":{}`, 0},
+		{"bool", `,"expires_in":true`, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tok, err := wire.Token([]byte(`{"access_token":"a","token_type":"Bearer"`+tt.expiresIn+`}`), "application/json", now)
-			if tt.wantErr {
-				if err == nil || !strings.Contains(err.Error(), "expires_in") {
-					t.Fatalf("error = %v, want one that names expires_in", err)
-				}
-				return
-			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +64,17 @@ func TestTokenExpiresIn(t *testing.T) {
 func TestTokenRefusesWhatIsNone(t *testing.T) {
 	for _, tt := range []struct{ name, body, contentType, want string }{
 		{"no access_token", `{"token_type":"Bearer"}`, "application/json", "no access_token"},
-		{"no token_type", `{"access_token":"a"}`, "application/json", "no token_type"},
+		{"an array", `{"access_token":["a"]}`, "application/json", "access_token is not a string"},
+		{"refresh_token a number", `{"access_token":"a","refresh_token":1}`, "application/json", "refresh_token is not a string"},
+		{"in upper case", `{"ACCESS_TOKEN":"a"}`, "application/json", "no access_token"},
+		{"two of them", `{"access_token":"a","access_token":"b"}`, "application/json", "access_token is there twice"},
+		{"two refresh tokens", `{"access_token":"a","refresh_token":"b","refresh_token":"b"}`, "application/json", "refresh_token is there twice"},
+		{"two scopes", `{"access_token":"a","scope":"b","scope":"c"}`, "application/json", "scope is there twice"},
+		{"two in a form", `access_token=a&access_token=b`, "application/x-www-form-urlencoded", "access_token is there twice"},
+		{"a form that is none", `access_token=a;b=%zz`, "application/x-www-form-urlencoded", "is not a form"},
+		{"plain text", `Service unavailable`, "text/plain", "no access_token"},
+		{"a form that calls itself JSON", `access_token=a`, "application/json", "not a JSON object (Content-Type application/json)"},
+		{"a type that quotes the request", `<html>`, "text/abcdefghijklmnopqrstuvwxyz", "not a JSON object (Content-Type of another kind)"},
 		{"access_token a number", `{"access_token":1,"token_type":"Bearer"}`, "application/json", "access_token is not a string"},
 		{"HTML", `<html>sign in</html>`, "text/html; charset=utf-8", "not a JSON object (Content-Type text/html)"},
 		{"array", `[]`, "application/json", "not a JSON object"},
@@ -77,6 +88,120 @@ func TestTokenRefusesWhatIsNone(t *testing.T) {
 				t.Errorf("error = %v, want it to contain %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestTokenReadsWhatServersSend(t *testing.T) {
+	for _, tt := range []struct{ name, body, contentType string }{
+		{"JSON", `{"access_token":"a","refresh_token":"r","expires_in":60}`, "application/json; charset=utf-8"},
+		{"JSON without a type", `{"access_token":"a","refresh_token":"r","expires_in":60}`, ""},
+		{"JSON as JavaScript", `{"access_token":"a","refresh_token":"r","expires_in":60}`, "text/javascript"},
+		{"JSON as plain text", ` {"access_token":"a","refresh_token":"r","expires_in":60}`, "text/plain"},
+		{"a form", `access_token=a&refresh_token=r&expires_in=60`, "application/x-www-form-urlencoded"},
+		{"a form as plain text", "access_token=a&refresh_token=r&expires_in=60\n", "text/plain; charset=utf-8"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tok, err := wire.Token([]byte(tt.body), tt.contentType, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tok.AccessToken != "a" || tok.RefreshToken != "r" || tok.TokenType != "Bearer" || tok.ExpiresIn != 60 || !tok.Expiry.Equal(now.Add(time.Minute)) {
+				t.Errorf("access token %q, refresh token %q, type %q, for %d s until %v", tok.AccessToken, tok.RefreshToken, tok.TokenType, tok.ExpiresIn, tok.Expiry)
+			}
+		})
+	}
+}
+
+// TestExtraIsWhatOAuth2Gives holds all members, and their types, against x/oauth2 reading the same answer.
+func TestExtraIsWhatOAuth2Gives(t *testing.T) {
+	for contentType, body := range map[string]string{
+		"application/json":                  `{"access_token":"a","token_type":"bearer","expires_in":60,"instance_url":"https://x","id":7,"big":12345678901234567890,"share":0.5,"team":{"id":1},"list":[1,"a"],"on":true,"none":null,"scope":"a b"}`,
+		"application/x-www-form-urlencoded": `access_token=a&token_type=bearer&expires_in=60&instance_url=https%3A%2F%2Fx&id=7&share=0.5&on=true&empty=&scope=a+b&space=+7+`,
+	} {
+		t.Run(contentType, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", contentType)
+				_, _ = io.WriteString(w, body)
+			}))
+			defer server.Close()
+			conf := &oauth2.Config{Endpoint: oauth2.Endpoint{TokenURL: server.URL, AuthStyle: oauth2.AuthStyleInParams}}
+			theirs, err := conf.Exchange(t.Context(), "code")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, err := wire.Token([]byte(body), contentType, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"access_token", "expires_in", "instance_url", "id", "big", "share", "team", "list", "on", "none", "scope", "empty", "space"} {
+				want, got := theirs.Extra(name), ours.Extra(name)
+				if want == "" {
+					want, got = nil, cmp.Or(got, any("")) // of a form x/oauth2 does not tell absent from empty
+					if got == "" {
+						got = nil
+					}
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("Extra(%q) = %T %v, want %T %v", name, got, got, want, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSessionExpiryIsTheFirstThatTheServerNames(t *testing.T) {
+	for _, tt := range []struct {
+		name, members string
+		want          time.Duration // 0: not known
+	}{
+		{"nothing", ``, 0},
+		{"GitHub", `,"refresh_token_expires_in":15811200`, 183 * 24 * time.Hour},
+		{"Keycloak", `,"refresh_expires_in":1800`, 30 * time.Minute},
+		{"Keycloak, offline", `,"refresh_expires_in":0`, 0},
+		{"Intuit", `,"x_refresh_token_expires_in":8726400`, 101 * 24 * time.Hour},
+		{"the draft", `,"refresh_token_timeout":604800,"authorization_expires_in":864000`, 7 * 24 * time.Hour},
+		{"the draft, later", `,"refresh_token_timeout":604800,"authorization_expires_in":3600`, time.Hour},
+		{"a string", `,"refresh_token_expires_in":"60"`, time.Minute},
+		{"a word", `,"refresh_token_expires_in":"never"`, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tok, err := wire.Token([]byte(`{"access_token":"a"`+tt.members+`}`), "application/json", now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := time.Time{}
+			if tt.want > 0 {
+				want = now.Add(tt.want)
+			}
+			if got := wire.SessionExpiry(tok.Extra, now); !got.Equal(want) {
+				t.Errorf("SessionExpiry() = %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+func TestFailureReadsAForm(t *testing.T) {
+	code, description := wire.Failure([]byte("error=bad_refresh_token&error_description=incorrect+or+expired"), "application/x-www-form-urlencoded; charset=utf-8")
+	if code != "bad_refresh_token" || description != "incorrect or expired" {
+		t.Errorf("Failure() = %q, %q", code, description)
+	}
+	for _, body := range []string{`<a href="?a=b&error=invalid_grant&c=d">`, `{"error":"invalid_grant","error":"x"}`, `{"ERROR":"invalid_grant"}`} {
+		if code, _ := wire.Failure([]byte(body), "text/html"); code != "" {
+			t.Errorf("Failure(%s) = %q, want no code", body, code)
+		}
+	}
+}
+
+func TestErrorCodesAreWords(t *testing.T) {
+	for _, code := range []string{"invalid_grant", "unsupported_grant_type", "insufficient_user_authentication", "temporarily_unavailable", "error-404", ""} {
+		if got := wire.Code(code); got != code {
+			t.Errorf("Code(%q) = %q", code, got)
+		}
+	}
+	for _, echo := range []string{"5f2d9c81a47e4b6f", "abcdefghijklmnopqrstuvwxyz", "Invalid", "a b", "a\nb"} {
+		if got := wire.Code(echo); got != "unprintable" {
+			t.Errorf("Code(%q) = %q, want it hidden", echo, got)
+		}
 	}
 }
 
@@ -168,12 +293,17 @@ func FuzzToken(f *testing.F) {
 	f.Add([]byte(`{"access_token":"a","token_type":"bearer","expires_in":"3600.5"}`))
 	f.Add([]byte(`{"error":"invalid_grant","error_description":"x"}`))
 	f.Add([]byte(`{"access_token":null,"token_type":[],"expires_in":1e999}`))
+	f.Add([]byte(`access_token=a&expires_in=60`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		code, description := wire.Error(body)
+		contentType := "application/json"
+		if len(body)%2 == 0 {
+			contentType = "text/plain"
+		}
+		code, description := wire.Failure(body, contentType)
 		if len(code) > 64 || len(description) > 3*200 || strings.ContainsAny(code+description, "\r\n") {
 			t.Errorf("Error() = %q, %q: not fit for one line", code, description)
 		}
-		tok, err := wire.Token(body, "application/json", now)
+		tok, err := wire.Token(body, contentType, now)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\r\n") {
 				t.Errorf("error has more than one line: %q", err)
