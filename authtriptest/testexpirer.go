@@ -84,13 +84,35 @@ func expirerKeeps(tb testing.TB, s expirer) {
 
 // expirerReplaces: what counts is how the record was saved last.
 func expirerReplaces(tb testing.TB, s expirer) {
-	saved := mustSave(tb, s, "saved", "two", mustSaveFor(tb, s, "saved", "one", "", 2*tick))
-	longer := mustSaveFor(tb, s, "longer", "two", mustSaveFor(tb, s, "longer", "one", "", 2*tick), keep)
 	ever := mustSaveFor(tb, s, "ever", "one", "", math.MaxInt64)
-	pass(3 * tick)
+	saved := saveInTime(tb, s, "saved", func(version string) (string, error) {
+		return s.Save(tb.Context(), "saved", []byte("two"), version)
+	})
+	longer := saveInTime(tb, s, "longer", func(version string) (string, error) {
+		return s.SaveFor(tb.Context(), "longer", []byte("two"), version, keep)
+	})
 	wantRecord(tb, s, "saved", "two", saved)
 	wantRecord(tb, s, "longer", "two", longer)
 	wantRecord(tb, s, "ever", "one", ever)
+}
+
+// saveInTime saves a record for a short while, calls save before that is over,
+// and returns when it is.
+func saveInTime(tb testing.TB, s expirer, key string, save func(version string) (string, error)) string {
+	tb.Helper()
+	for ttl := tick; ; ttl *= 4 {
+		begin := time.Now()
+		version := mustSaveFor(tb, s, key, "one", "", ttl)
+		next, err := save(version)
+		late := time.Since(begin) >= ttl
+		switch {
+		case err == nil:
+			pass(ttl + tick)
+			return next
+		case !late:
+			tb.Fatalf("save over a record that is kept for %v: %v", ttl, err)
+		}
+	}
 }
 
 // expirerVersions: a record that was dropped is like one that was deleted.
