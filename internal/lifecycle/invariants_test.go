@@ -1,9 +1,9 @@
 package lifecycle
 
-// The invariants of docs/protocol.md. I1, I3, IM, IE, IW and I7 are asserted where a
+// The invariants of docs/protocol.md. I1, I3, I7, IM, IE, IU and IW are asserted where a
 // step is taken, I2 where the server refuses (model_server_test.go) and where a
 // process says that a session is over, I4 where the Store is written
-// (model_store_test.go) and with I5 and I8 after each step, I6 and IU by fair_test.go.
+// (model_store_test.go) and with I5 and I8 after each step, I6 by fair_test.go.
 
 // checkStep asserts what has to hold when process i is about to take a step.
 func (w *world) checkStep(cfg *config, i int, f Facts, step Step, c *chooser) {
@@ -11,10 +11,21 @@ func (w *world) checkStep(cfg *config, i int, f Facts, step Step, c *chooser) {
 	switch step {
 	case Send:
 		w.checkSend(cfg, i, f, c)
+	case Mark:
+		again := f
+		if again.Marker = Ready; inDoubt.has(f.Marker) {
+			again.Marker = ReadyAgain
+		}
+		if cfg.decide(again) != Send {
+			c.broken("IU: a marker is written for nothing")
+		}
 	case EndSession:
 		if !w.isOver(p.m.Known.Login) {
 			c.broken("I2: a session is reported as over, and is not")
 		}
+	}
+	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && f.Marker == Ready && p.readVer == w.store.ver {
+		c.broken("IU: a marker is left behind")
 	}
 	if (step == EndSession || step == Rest && f.Token == Over) && f.Stored == HasRecord && f.Order == Same &&
 		f.End == Alive && f.Grace == Open && inDoubt.has(f.Marker) && cfg.care != Free && f.Newest == Settled {
@@ -46,7 +57,8 @@ func (w *world) checkSend(cfg *config, i int, f Facts, c *chooser) {
 	if !p.m.ready || p.m.read.Marking.Owner != p.m.Self || p.readTok != p.known || p.m.read.Position != p.m.Known {
 		c.broken("IM: sent without a marker")
 	}
-	if w.tokens[p.known].used && (f.Token == Fresh || f.Token == Due) && f.Grace != Open && cfg.server != reusable {
+	mayBeUsed := p.m.Doubt || p.m.read.Marking.Doubt || w.tokens[p.known].used && !w.erased
+	if mayBeUsed && (f.Token == Fresh || f.Token == Due) && f.Grace != Open && cfg.server != reusable {
 		c.broken("IE: a token that may be used already is sent, while the access token is usable")
 	}
 }

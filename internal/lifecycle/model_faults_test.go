@@ -110,6 +110,9 @@ func (w *world) quiet(i int) bool {
 		if j != i && q.m.Known != (Position{}) && !q.looked {
 			return false
 		}
+		if q.readVer != w.store.ver && q.m.order() == Newer {
+			return false // it has read what the Store has lost since
+		}
 	}
 	return true
 }
@@ -145,6 +148,7 @@ func (w *world) message(cfg *config, i int, c *chooser) bool {
 			w.answered(cfg, i, Unknown, c)
 		}
 		*r = request{}
+		w.release(i)
 	case 2:
 		if r.at != onItsWay || !p.sending || !w.spend(cfg, notTaken) {
 			return false
@@ -173,6 +177,7 @@ func (w *world) arrive(cfg *config, i int, c *chooser) bool {
 		w.checkDropped(i, r, was, c)
 	}
 	p.req = request{}
+	w.release(i)
 	return true
 }
 
@@ -196,12 +201,12 @@ func (w *world) stop(cfg *config, i int, c *chooser) bool {
 		*p = process{life: p.life + 1, m: Memory{Self: name(i, p.life+1)}}
 		return true
 	}
-	if p.sending || !p.m.ready && !p.holds || !w.spend(cfg, stall) {
+	if p.sending || p.m.Newest != Settled || !p.m.ready && !p.holds || !w.spend(cfg, stall) {
 		return false
 	}
 	c.say("is stopped for longer than its lease", i)
 	p.m.Unready()
-	w.release(i)
+	w.giveBack(i)
 	return true
 }
 
@@ -381,6 +386,7 @@ func (w *world) storeLoses(cfg *config, c *chooser) bool {
 		w.store = store{rec: Record{Position: Position{Login: 1}}, tok: 1}
 		w.store.ver = w.newVersion()
 	}
+	w.erased = true
 	w.before = w.store
 	w.changed()
 	return true

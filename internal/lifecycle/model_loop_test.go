@@ -86,9 +86,9 @@ func (w *world) rest(i int, step Step) {
 	if said != NotAsked {
 		p.looked = said != NoAnswer && p.readVer == w.store.ver
 	}
-	w.release(i)
 	p.m.Rested()
 	p.unread()
+	w.release(i)
 }
 
 func (w *world) load(cfg *config, i int, c *chooser) {
@@ -178,7 +178,7 @@ func (w *world) takeLease(cfg *config, i int, c *chooser) {
 		c.say("  no answer", i)
 		p.failedStore()
 		return
-	case w.lease.holder != 0:
+	case w.lease.holder != 0 && !p.holds:
 		c.say("  somebody else has it", i)
 		p.m.Leased(Theirs, true)
 		p.unread()

@@ -105,7 +105,7 @@ func (w *world) markAs(cfg *config, order *[maxProcs]int) mark {
 			p.put(uint64(w.spent[f]), 3)
 		}
 	}
-	p.putBits(w.blind)
+	p.putBits(w.blind, w.erased)
 	p.flush()
 	p.flush()
 	return mark{p.h.a, p.h.b}

@@ -77,8 +77,16 @@ func (w *world) newVersion() uint8 {
 	return v
 }
 
-// release gives the lease back, if it is still this process's.
+// release gives the lease back after a round. While a request is open, or a successor
+// is not saved, it is kept: the Store may have lost the marker.
 func (w *world) release(i int) {
+	p := &w.procs[i]
+	if p.m.stored == NotAsked && p.m.lease == NotTaken && p.req.at == noRequest && p.m.Newest == Settled {
+		w.giveBack(i)
+	}
+}
+
+func (w *world) giveBack(i int) {
 	p := &w.procs[i]
 	if p.holds && w.lease == (lease{uint8(i) + 1, p.life}) {
 		w.lease = lease{}

@@ -26,6 +26,7 @@ type world struct {
 	ntok   uint8
 	nlog   uint8
 	blind  bool // something was sent without a marker, as the program chose
+	erased bool // the Store has lost what somebody wrote
 }
 
 // A process is one replica: its memory, and what the loop keeps beside it.

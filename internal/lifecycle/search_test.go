@@ -14,6 +14,7 @@ type chooser struct {
 	bad       string // the invariant that is broken
 	telling   bool
 	said      []string
+	is        world // what the transition makes
 }
 
 func (c *chooser) pick(n int) int {
@@ -66,10 +67,10 @@ func (w *world) act(cfg *config, c *chooser) bool {
 func (w *world) successors(cfg *config, c *chooser, yield func(is *world, choice int) bool) {
 	c.n, c.depth, c.bad = 0, 0, ""
 	for choice := 0; ; choice++ {
-		is := *w
-		if is.act(cfg, c) {
-			checkChange(cfg, w, &is, c)
-			if !yield(&is, choice) {
+		c.is = *w
+		if c.is.act(cfg, c) {
+			checkChange(cfg, w, &c.is, c)
+			if !yield(&c.is, choice) {
 				return
 			}
 		}
