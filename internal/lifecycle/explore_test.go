@@ -69,24 +69,37 @@ func explorations() []config {
 
 var long = os.Getenv("AUTHTRIP_EXPLORE") == "long"
 
+// explore searches a configuration, and tries the way back from one state in every
+// few.
+func explore(cfg *config, few int) *search {
+	s := newSearch(cfg)
+	h := newHealer(cfg)
+	n := 0
+	s.run(func(w *world) string {
+		if w.leftBehind(cfg) {
+			return "IU: a marker is left behind, and there was no fault"
+		}
+		if n++; n%few != 0 {
+			return ""
+		}
+		return h.check(w)
+	})
+	return s
+}
+
 func TestEveryInvariantHoldsInEveryState(t *testing.T) {
 	for _, cfg := range explorations() {
 		t.Run(cfg.name, func(t *testing.T) {
+			if cfg.limit == 0 {
+				cfg.limit = 1e6
+			}
 			began := time.Now()
-			s := newSearch(&cfg)
-			h := newHealer(&cfg)
-			n := 0
-			s.run(func(w *world) string {
-				if n++; n%every != 0 {
-					return ""
-				}
-				return h.check(w)
-			})
+			s := explore(&cfg, every)
 			if s.bad != "" {
 				t.Fatalf("after %d states:\n%s", len(s.marks), s.story())
 			}
-			line := fmt.Sprintf("%s: %d states, %d deep, %d ways back, %.1fs",
-				cfg.name, len(s.marks), s.depth, len(h.well), time.Since(began).Seconds())
+			line := fmt.Sprintf("%s: %d states, %d deep, %.1fs",
+				cfg.name, len(s.marks), s.depth, time.Since(began).Seconds())
 			if s.full {
 				line += ", not all"
 			}
@@ -97,3 +110,54 @@ func TestEveryInvariantHoldsInEveryState(t *testing.T) {
 }
 
 const every = 7
+
+// probes are small explorations that find most breaks within a second.
+func probes() []config {
+	return []config{
+		{name: "probe: strict, leases", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{crash: 1, lostMessage: 1, notTaken: 1}.of()},
+		{name: "probe: strict, no leases, late", procs: 2, generations: 1, server: strict,
+			budget: budget{crash: 1, lateAnswer: 1}.of()},
+		{name: "probe: strict, leases, the Store fails", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{storeFails: 2}.of()},
+		{name: "probe: the Store loses its last write", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{lostWrite: 1, lateAnswer: 1, stall: 1}.of()},
+		{name: "probe: the Store loses the record", procs: 2, generations: 2, server: strict,
+			budget: budget{lostRecord: 1}.of()},
+		{name: "probe: logins and logouts", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{newLogin: 1, logout: 1}.of()},
+		{name: "probe: logouts, and the Store loses its last write", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{logout: 1, lostWrite: 1}.of()},
+		{name: "probe: the server ends the session", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{serverEnds: 1, newLogin: 1}.of()},
+		{name: "probe: the server ends it, and the Store fails", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{serverEnds: 1, storeFails: 1, lostWrite: 1}.of()},
+		{name: "probe: grace", procs: 2, generations: 1, server: graceSame, leases: true,
+			budget: budget{lostMessage: 1, crash: 1}.of()},
+		{name: "probe: a second successor", procs: 2, generations: 1, server: graceSecond, leases: true,
+			budget: budget{lostMessage: 1, lateAnswer: 1}.of()},
+		{name: "probe: never", procs: 2, generations: 1, server: strict, grace: Never, leases: true,
+			budget: budget{lostMessage: 1, crash: 1}.of()},
+		{name: "probe: nobody has logged in", procs: 2, generations: 1, server: strict, leases: true, start: nothing,
+			budget: budget{newLogin: 1, logout: 1}.of()},
+		{name: "probe: Initial", procs: 2, generations: 1, server: strict, leases: true, start: nothing, initial: true,
+			budget: budget{storeFails: 1}.of()},
+		{name: "probe: the Store may fail", procs: 1, generations: 2, server: strict, leases: true, care: StoreMayFail,
+			budget: budget{storeFails: 2, lostMessage: 1}.of()},
+		{name: "probe: free", procs: 2, generations: 1, server: reusable, care: Free, start: nothing,
+			budget: budget{storeFails: 1}.of()},
+		{name: "probe: free, lost messages", procs: 1, generations: 1, server: reusable, care: Free, start: nothing,
+			budget: budget{lostMessage: 2, lateAnswer: 1, notTaken: 1, lostRecord: 1}.of()},
+	}
+}
+
+func TestSmallWorldsKeepEveryInvariant(t *testing.T) {
+	for _, cfg := range probes() {
+		began := time.Now()
+		s := explore(&cfg, 5)
+		if s.bad != "" {
+			t.Fatalf("%s: %s", s.bad, s.story())
+		}
+		t.Logf("%s: %d states, %.1fs", cfg.name, len(s.marks), time.Since(began).Seconds())
+	}
+}

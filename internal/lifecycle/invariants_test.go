@@ -123,3 +123,14 @@ func checkChange(cfg *config, was, is *world, c *chooser) {
 		}
 	}
 }
+
+// leftBehind reports whether everybody rests, there was no fault, and a marker is
+// there all the same.
+func (w *world) leftBehind(cfg *config) bool {
+	for i := range cfg.procs {
+		if p := &w.procs[i]; p.m.stored != NotAsked || p.req.at != noRequest {
+			return false
+		}
+	}
+	return w.spent == [numFaults]uint8{} && w.store.rec.Marking.There
+}

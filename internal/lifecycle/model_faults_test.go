@@ -201,7 +201,7 @@ func (w *world) stop(cfg *config, i int, c *chooser) bool {
 		*p = process{life: p.life + 1, m: Memory{Self: name(i, p.life+1)}}
 		return true
 	}
-	if p.sending || p.m.Newest != Settled || !p.m.ready && !p.holds || !w.spend(cfg, stall) {
+	if p.req.at != noRequest || p.m.Newest != Settled || !p.m.ready && !p.holds || !w.spend(cfg, stall) {
 		return false
 	}
 	c.say("is stopped for longer than its lease", i)
