@@ -27,6 +27,7 @@ type round struct {
 	rec      *record // as read
 	version  string
 	release  func()
+	leased   time.Time // when the lease was taken
 	marked   time.Time // just before the marker was written
 	answered bool      // the newest token came in this round
 	first    bool      // there was none before
