@@ -151,18 +151,17 @@ func hashed(parts ...string) string {
 
 // A Cache keeps values for a while. It may lose any of them at any time.
 //
-// Values are the caller's to keep: a cache copies what it is given and what it
-// returns. A key may be any string. Methods are safe for concurrent use and
-// honour ctx; an error other than ErrNotFound means that the cache could not
-// say.
+// The caller may change the slices that it has passed or received: a cache copies
+// them. A key may be any string. Methods are safe for concurrent use and honour
+// ctx. An error other than ErrNotFound means that the outcome is unknown.
 type Cache interface {
 	// Get returns the value under key, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
-	// Set puts value under key until ttl has passed; a ttl of 0 or less
-	// removes what is there.
+	// Set saves value under key for ttl. A ttl of 0 or less removes what is
+	// there.
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
-	// Take returns the value under key and removes it, in one step: of many
-	// callers at once, one gets it and the others get ErrNotFound.
+	// Take returns the value under key and removes it, in one atomic step: if
+	// many call it at once, one gets the value and the others get ErrNotFound.
 	Take(ctx context.Context, key string) ([]byte, error)
 }
 
@@ -170,8 +169,8 @@ type Cache interface {
 // empty cache, ready to use. It is safe for concurrent use, starts no goroutine,
 // never blocks for long, and must not be copied.
 type MemoryCache struct {
-	// MaxEntries is the number of values kept; beyond it the oldest goes. If 0
-	// or less, it is 10,000. It must not be modified after first use.
+	// MaxEntries is the number of values kept. One more removes the oldest. If
+	// 0 or less, it is 10,000. It must not be modified after first use.
 	MaxEntries int
 
 	mu     sync.Mutex // guards the fields below
@@ -251,7 +250,7 @@ func (m *MemoryCache) drop(key string) {
 	}
 }
 
-// Close drops every value. The cache is empty then, and usable.
+// Close removes every value. The cache is empty then, and usable.
 func (m *MemoryCache) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -59,7 +59,7 @@ func watcherChecks() []watcherCheck {
 }
 
 func watcherTells(tb testing.TB, w watcher) {
-	changed := mustWatch(tb, tb.Context(), w, "key")
+	changed := mustWatch(tb.Context(), tb, w, "key")
 	version := mustSave(tb, w, "key", "one", "")
 	wantTold(tb, changed, "a new record")
 	version = mustSave(tb, w, "key", "two", version)
@@ -82,7 +82,7 @@ func watcherTells(tb testing.TB, w watcher) {
 // watcherOrder: whoever loads the record when it is told, while Save may still be
 // at work, sees the change or is told once more.
 func watcherOrder(tb testing.TB, w watcher) {
-	changed := mustWatch(tb, tb.Context(), w, "key")
+	changed := mustWatch(tb.Context(), tb, w, "key")
 	version := ""
 	for i := range 10 {
 		value, saved := strconv.Itoa(i), make(chan string, 1)
@@ -108,7 +108,7 @@ func watcherOrder(tb testing.TB, w watcher) {
 func watcherKeys(tb testing.TB, w watcher) {
 	channels := map[string]<-chan struct{}{}
 	for _, key := range oddKeys() {
-		channels[key] = mustWatch(tb, tb.Context(), w, key)
+		channels[key] = mustWatch(tb.Context(), tb, w, key)
 	}
 	for _, key := range oddKeys() {
 		mustSave(tb, w, key, "value", "")
@@ -120,8 +120,8 @@ func watcherKeys(tb testing.TB, w watcher) {
 
 func watcherMany(tb testing.TB, w watcher) {
 	ctx, cancel := context.WithCancel(tb.Context())
-	first := mustWatch(tb, ctx, w, "key")
-	second := mustWatch(tb, tb.Context(), w, "key")
+	first := mustWatch(ctx, tb, w, "key")
+	second := mustWatch(tb.Context(), tb, w, "key")
 	version := mustSave(tb, w, "key", "one", "")
 	wantTold(tb, first, "a change, as the first one who watches")
 	wantTold(tb, second, "a change, as the second one who watches")
@@ -132,8 +132,8 @@ func watcherMany(tb testing.TB, w watcher) {
 }
 
 func watcherMerges(tb testing.TB, w watcher) {
-	changed := mustWatch(tb, tb.Context(), w, "key")
-	last := mustWatch(tb, tb.Context(), w, "last")
+	changed := mustWatch(tb.Context(), tb, w, "key")
+	last := mustWatch(tb.Context(), tb, w, "last")
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	version := ""
@@ -153,7 +153,7 @@ func watcherMerges(tb testing.TB, w watcher) {
 
 func watcherCloses(tb testing.TB, w watcher) {
 	ctx, cancel := context.WithCancel(tb.Context())
-	read, unread := mustWatch(tb, ctx, w, "key"), mustWatch(tb, ctx, w, "key")
+	read, unread := mustWatch(ctx, tb, w, "key"), mustWatch(ctx, tb, w, "key")
 	mustSave(tb, w, "key", "value", "")
 	wantTold(tb, read, "a change")
 	cancel()
@@ -196,7 +196,7 @@ func watchingKeys(check func(tb testing.TB, w keysWatcher)) func(testing.TB, wat
 }
 
 func keysTell(tb testing.TB, w keysWatcher) {
-	changed, name := mustWatchKeys(tb, tb.Context(), w)
+	changed, name := mustWatchKeys(tb.Context(), tb, w)
 	version := mustSave(tb, w, "key", "one", "")
 	wantName(tb, changed, name("key"), "a new record")
 	version = mustSave(tb, w, "key", "two", version)
@@ -206,7 +206,7 @@ func keysTell(tb testing.TB, w keysWatcher) {
 }
 
 func keysOrder(tb testing.TB, w keysWatcher) {
-	changed, name := mustWatchKeys(tb, tb.Context(), w)
+	changed, name := mustWatchKeys(tb.Context(), tb, w)
 	saved := make(chan string, 1)
 	go func() {
 		version, err := w.Save(tb.Context(), "key", []byte("value"), "")
@@ -224,7 +224,7 @@ func keysOrder(tb testing.TB, w keysWatcher) {
 
 // keysNames: the names of different keys differ, and that of one does not.
 func keysNames(tb testing.TB, w keysWatcher) {
-	changed, name := mustWatchKeys(tb, tb.Context(), w)
+	changed, name := mustWatchKeys(tb.Context(), tb, w)
 	keys := map[string]string{}
 	for _, key := range oddKeys() {
 		n := name(key)
@@ -245,7 +245,7 @@ func keysNames(tb testing.TB, w keysWatcher) {
 // some.
 func keysOverflow(tb testing.TB, w keysWatcher) {
 	const n = 1500
-	changed, name := mustWatchKeys(tb, tb.Context(), w)
+	changed, name := mustWatchKeys(tb.Context(), tb, w)
 	ctx, cancel := context.WithTimeout(tb.Context(), 3*patience)
 	defer cancel()
 	missing := map[string]bool{}
@@ -274,7 +274,7 @@ func keysOverflow(tb testing.TB, w keysWatcher) {
 
 func keysClose(tb testing.TB, w keysWatcher) {
 	ctx, cancel := context.WithCancel(tb.Context())
-	changed, _ := mustWatchKeys(tb, ctx, w)
+	changed, _ := mustWatchKeys(ctx, tb, w)
 	version := mustSave(tb, w, "key", "one", "")
 	cancel()
 	wantClosed(tb, changed)
@@ -286,7 +286,7 @@ func keysClose(tb testing.TB, w keysWatcher) {
 	}
 }
 
-func mustWatch(tb testing.TB, ctx context.Context, w watcher, key string) <-chan struct{} { //nolint:revive // tb is first everywhere here
+func mustWatch(ctx context.Context, tb testing.TB, w watcher, key string) <-chan struct{} {
 	tb.Helper()
 	changed, err := w.Watch(ctx, key)
 	if err != nil {
@@ -295,7 +295,7 @@ func mustWatch(tb testing.TB, ctx context.Context, w watcher, key string) <-chan
 	return changed
 }
 
-func mustWatchKeys(tb testing.TB, ctx context.Context, w keysWatcher) (<-chan string, func(string) string) { //nolint:revive // tb is first everywhere here
+func mustWatchKeys(ctx context.Context, tb testing.TB, w keysWatcher) (<-chan string, func(string) string) {
 	tb.Helper()
 	changed, name, err := w.WatchKeys(ctx)
 	if err != nil {
