@@ -259,4 +259,3 @@ func TestURLThatGoesNowhereIsBasesError(t *testing.T) {
 		}
 	}
 }
-
