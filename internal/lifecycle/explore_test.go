@@ -115,7 +115,9 @@ const every = 7
 func probes() []config {
 	return []config{
 		{name: "probe: strict, leases", procs: 2, generations: 1, server: strict, leases: true,
-			budget: budget{crash: 1, lostMessage: 1, notTaken: 1}.of()},
+			budget: budget{crash: 1, lostMessage: 1}.of()},
+		{name: "probe: strict, no leases, refused", procs: 2, generations: 1, server: strict,
+			budget: budget{notTaken: 1, lostMessage: 1}.of()},
 		{name: "probe: strict, no leases, late", procs: 2, generations: 1, server: strict,
 			budget: budget{crash: 1, lateAnswer: 1}.of()},
 		{name: "probe: strict, leases, the Store fails", procs: 2, generations: 1, server: strict, leases: true,
