@@ -131,6 +131,20 @@ var laws = []law{
 		}},
 	{name: "without a Store nobody asks for a first token", not: of(Send),
 		when: func(f Facts) bool { return f.Care != Free && f.Stored == NoAnswer && f.Token == None }},
+	{name: "what costs nothing is not put back", not: of(Save),
+		when: func(f Facts) bool { return f.Care == Free && f.Newest == Settled && f.End == Alive }},
+	{name: "where nobody has logged in, the Refresher says what to do", only: of(Send),
+		when: func(f Facts) bool {
+			return f.Stored == HasNothing && f.Token == None && f.Waiting == No && f.End == Alive && f.Newest == Settled
+		}},
+	{name: "only what is newer, or was not saved, is published", not: of(Publish),
+		when: func(f Facts) bool {
+			return f.Newest == Settled && !(f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone))
+		}},
+	{name: "a token that is due is refreshed while it is usable", only: of(TakeLease, Mark, Send),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Due && f.Waiting == No && f.Lease != Theirs && (f.Marker == NoMarker || f.Marker == Ready)
+		}},
 	{name: "a fresh token is served, unless there is something to tell first", only: of(Serve, Save, Publish),
 		when: func(f Facts) bool {
 			return f.Token == Fresh && f.End == Alive && f.Look == No && (f.Stored == HasRecord || f.Stored == HasNothing)
