@@ -97,10 +97,6 @@ func (w *world) load(cfg *config, i int, c *chooser) {
 		c.say("  the Store does not answer", i)
 		p.unread()
 		p.m.Loaded(NoAnswer, Record{}, false)
-		if cfg.slip == slipInitial && cfg.initial && p.m.Known == (Position{}) {
-			p.m.Import(Position{Login: 1})
-			p.known = 1
-		}
 		return
 	}
 	p.readVer, p.readTok = w.store.ver, w.store.tok

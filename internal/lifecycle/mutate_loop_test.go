@@ -14,7 +14,6 @@ const (
 	slipOpen         // an own request that is still open is not waited for
 	slipSpan         // a new version is taken for as old as the one before
 	slipTwin         // of two answers to one refresh token, the own one counts
-	slipInitial      // Initial is imported although the Store did not answer
 	slipPublish      // an answer is handed out before it is saved
 	slipLease        // the lease is given back while a request is open or a successor not saved
 	slipVersion      // a Save compares no versions
@@ -27,7 +26,7 @@ const (
 
 var slipNames = [numSlips]string{
 	slipOpen: "an open request is not waited for",
-	slipSpan: "a new version is old", slipTwin: "no twins", slipInitial: "Initial without the Store",
+	slipSpan: "a new version is old", slipTwin: "no twins",
 	slipPublish: "handed out before it is saved", slipLease: "the lease is given back early",
 	slipVersion: "no versions", slipStall: "no check of age", slipLook: "nobody looks",
 	slipLate: "late answers are ignored", slipNumber: "logins are not numbered",
