@@ -169,6 +169,12 @@ func probes() []config {
 			budget: budget{storeFails: 2, lostMessage: 1}.of()},
 		{name: "probe: free", procs: 2, generations: 1, server: reusable, care: Free, start: nothing,
 			budget: budget{storeFails: 1}.of()},
+		{name: "probe: two logins, one lost", procs: 2, generations: 1, server: strict, leases: true,
+			budget: budget{newLogin: 2, lostWrite: 1}.of()},
+		{name: "probe: a crash, then refused", procs: 2, generations: 1, server: strict,
+			budget: budget{crash: 1, notTaken: 1}.of()},
+		{name: "probe: a login after the end, lost", procs: 1, generations: 1, server: strict,
+			budget: budget{serverEnds: 1, newLogin: 1, lostWrite: 1}.of()},
 		{name: "probe: free, lost messages", procs: 1, generations: 1, server: reusable, care: Free, start: nothing,
 			budget: budget{lostMessage: 2, lateAnswer: 1, notTaken: 1, lostRecord: 1}.of()},
 	}
