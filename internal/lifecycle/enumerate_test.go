@@ -41,6 +41,35 @@ var laws = []law{
 		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == Yes }},
 	{name: "the Store is read once in a round", not: of(Load),
 		when: func(f Facts) bool { return f.Stored != NotAsked }},
+	{name: "before the next attempt is due, not even the Store is asked, but for a look", only: of(Rest),
+		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == No && f.Waiting == Yes }},
+	{name: "what is not fresh, or not saved, makes a round", only: of(Load),
+		when: func(f Facts) bool {
+			return f.Stored == NotAsked && f.Waiting == No && (f.Token != Fresh || f.Newest != Settled)
+		}},
+	{name: "only a fresh token is served", not: of(Serve),
+		when: func(f Facts) bool { return f.Token != Fresh }},
+	{name: "a fresh token is served at once", only: of(Serve),
+		when: func(f Facts) bool {
+			return f.Stored == NotAsked && f.Token == Fresh && f.Newest == Settled && f.Look == No && f.Waiting == No
+		}},
+	{name: "what costs nothing needs no Store", only: of(Send),
+		when: func(f Facts) bool {
+			return f.Care == Free && f.End == Alive && f.Token == Over && f.Newest == Settled && f.Waiting == No &&
+				(f.Stored == NoAnswer || f.Stored == Unreadable || f.Stored == HasNothing)
+		}},
+	{name: "without a Store, where the program says so, what came is handed out", only: of(Publish),
+		when: func(f Facts) bool { return f.Stored == NoAnswer && f.Care != Careful && f.Newest == Held }},
+	{name: "a tombstone ends the session", only: of(EndSession),
+		when: func(f Facts) bool { return f.Stored == Tombstone && f.Order == Same }},
+	{name: "what the record says already is not saved again", not: of(Save),
+		when: func(f Facts) bool {
+			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.Marker != Ready && f.End != Refused
+		}},
+	{name: "the server's no is saved, for the others", only: of(Save),
+		when: func(f Facts) bool {
+			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.End == Refused
+		}},
 	{name: "a fresh token asks no Store", only: of(Serve, Rest),
 		when: func(f Facts) bool {
 			return f.Stored == NotAsked && f.Token == Fresh && f.Newest == Settled && f.Look == No
@@ -67,6 +96,55 @@ var laws = []law{
 		when: func(f Facts) bool { return f.Waiting == Yes }},
 	{name: "a fresh token is not refreshed", not: of(Send, Mark, TakeLease, Wait),
 		when: func(f Facts) bool { return f.Token == Fresh }},
+	{name: "a session that is over is not put back", not: of(Save),
+		when: func(f Facts) bool {
+			return f.End == Refused && f.Newest == Settled && !(f.Stored == HasRecord && f.Order == Same)
+		}},
+	{name: "whoever asks is told that it is over", only: of(EndSession),
+		when: func(f Facts) bool {
+			return (f.End == Ended || f.End == Refused && f.Stored == HasNothing) && answered.has(f.Stored) && f.Order == Same &&
+				f.Newest == Settled && f.Token == Over
+		}},
+	{name: "before the next attempt is due, only a grace period is waited for", not: of(Wait),
+		when: func(f Facts) bool { return f.Waiting == Yes && f.Grace != Open }},
+	{name: "before the resend in a grace period there is a wait, and no rest", only: of(Wait),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == Yes && inDoubt.has(f.Marker)
+		}},
+	{name: "a grace period is used while the access token is usable, too", not: of(Rest),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == No && inDoubt.has(f.Marker)
+		}},
+	{name: "somebody who may be sending is waited for", only: of(Wait),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Over && f.Waiting == No && !(f.Grace == Never && inDoubt.has(f.Marker)) &&
+				(f.Lease == Theirs || f.Lease == Mine && f.Marker == OtherRecent)
+		}},
+	{name: "a token that is needed is asked for", only: of(Mark, Send),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Over && f.Waiting == No && f.Grace != Never && f.Lease == Mine && f.Marker != OtherRecent
+		}},
+	{name: "without a Store, where the program says so, it is asked for", only: of(Send),
+		when: func(f Facts) bool {
+			return f.Stored == NoAnswer && f.Care == StoreMayFail && f.End == Alive && f.Newest == Settled &&
+				f.Token == Over && f.Waiting == No && f.Grace != Never
+		}},
+	{name: "without a Store nobody asks for a first token", not: of(Send),
+		when: func(f Facts) bool { return f.Care != Free && f.Stored == NoAnswer && f.Token == None }},
+	{name: "what costs nothing is not put back", not: of(Save),
+		when: func(f Facts) bool { return f.Care == Free && f.Newest == Settled && f.End == Alive }},
+	{name: "where nobody has logged in, the Refresher says what to do", only: of(Send),
+		when: func(f Facts) bool {
+			return f.Stored == HasNothing && f.Token == None && f.Waiting == No && f.End == Alive && f.Newest == Settled
+		}},
+	{name: "only what is newer, or was not saved, is published", not: of(Publish),
+		when: func(f Facts) bool {
+			return f.Newest == Settled && !(f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone))
+		}},
+	{name: "a token that is due is refreshed while it is usable", only: of(TakeLease, Mark, Send),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token == Due && f.Waiting == No && f.Lease != Theirs && (f.Marker == NoMarker || f.Marker == Ready)
+		}},
 	{name: "a fresh token is served, unless there is something to tell first", only: of(Serve, Save, Publish),
 		when: func(f Facts) bool {
 			return f.Token == Fresh && f.End == Alive && f.Look == No && (f.Stored == HasRecord || f.Stored == HasNothing)
@@ -110,6 +188,11 @@ var laws = []law{
 			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.End == Alive && f.Care != Free &&
 				f.Grace == Open && inDoubt.has(f.Marker) && f.Token == Over
 		}},
+}
+
+// plain is a record that is as it is known here, of a session that lives.
+func plain(f Facts) bool {
+	return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.End == Alive && f.Care != Free
 }
 
 // broken returns the laws that rows break, at most so many, and the rows that no

@@ -98,6 +98,8 @@ func (h *healer) settled(w *world) string {
 		switch {
 		case p.m.Newest != Settled:
 			return "I5: a successor is never saved"
+		case p.m.End == Ended && w.store.rec.Position == p.m.Known && !w.store.rec.Ended:
+			return "I6: the record never says that the session is over"
 		case p.m.Known == (Position{}):
 			if w.store.ver != 0 {
 				return "I6: somebody never reads the record"

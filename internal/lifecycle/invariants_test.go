@@ -58,7 +58,9 @@ func (w *world) checkSend(cfg *config, i int, f Facts, c *chooser) {
 		c.broken("IM: sent without a marker")
 	}
 	mayBeUsed := p.m.Doubt || p.m.read.Marking.Doubt || w.tokens[p.known].used && !w.erased
-	if mayBeUsed && (f.Token == Fresh || f.Token == Due) && f.Grace != Open && cfg.server != reusable {
+	t := w.tokens[p.known]
+	taken := f.Grace == Open && (!cfg.windowed() || !t.used || t.open)
+	if mayBeUsed && (f.Token == Fresh || f.Token == Due) && !taken && cfg.server != reusable {
 		c.broken("IE: a token that may be used already is sent, while the access token is usable")
 	}
 }

@@ -14,7 +14,7 @@ func (w *world) event(cfg *config, i, kind int, c *chooser) bool {
 	case 2:
 		return w.age(cfg, i, c)
 	case 3: // the next attempt is due
-		if !p.waiting || p.req.at != noRequest || p.sending {
+		if !p.waiting || p.sending || p.req.at != noRequest && cfg.slip != slipOpen {
 			return false
 		}
 		c.say("the next attempt is due", i)
@@ -87,7 +87,7 @@ func (w *world) span(cfg *config, i int, c *chooser) bool {
 	if p.old || p.seenVer == 0 || p.seenVer != w.store.ver || !marking.There || marking.Owner == p.m.Self {
 		return false
 	}
-	if !w.quiet(i) && !w.spend(cfg, shortSpan) {
+	if !w.quiet(cfg, i) && !w.spend(cfg, shortSpan) {
 		return false
 	}
 	c.say("has seen the marker for a span", i)
@@ -96,7 +96,7 @@ func (w *world) span(cfg *config, i int, c *chooser) bool {
 }
 
 // quiet reports whether all that began before now may be over.
-func (w *world) quiet(i int) bool {
+func (w *world) quiet(cfg *config, i int) bool {
 	for _, g := range w.ghosts {
 		if g.at == onItsWay {
 			return false
@@ -107,7 +107,7 @@ func (w *world) quiet(i int) bool {
 		if q.req.at != noRequest || q.m.ready || q.m.Newest != Settled {
 			return false
 		}
-		if j != i && q.m.Known != (Position{}) && !q.looked {
+		if j != i && q.m.Known != (Position{}) && !q.looked && cfg.slip != slipLook {
 			return false
 		}
 		if q.readVer != w.store.ver && q.m.order() == Newer {
@@ -148,7 +148,7 @@ func (w *world) message(cfg *config, i int, c *chooser) bool {
 			w.answered(cfg, i, Unknown, c)
 		}
 		*r = request{}
-		w.release(i)
+		w.release(cfg, i)
 	case 2:
 		if r.at != onItsWay || !p.sending || !w.spend(cfg, notTaken) {
 			return false
@@ -171,13 +171,13 @@ func (w *world) arrive(cfg *config, i int, c *chooser) bool {
 		w.answered(cfg, i, NewToken, c)
 	case p.sending:
 		w.answered(cfg, i, Refusal, c)
-	case r.answer != 0 && p.m.Late(r.parent):
+	case r.answer != 0 && cfg.slip != slipLate && p.m.Late(r.parent):
 		p.known, p.window, p.waiting = r.answer, false, false
 	case r.answer != 0:
 		w.checkDropped(i, r, was, c)
 	}
 	p.req = request{}
-	w.release(i)
+	w.release(cfg, i)
 	return true
 }
 
@@ -205,7 +205,9 @@ func (w *world) stop(cfg *config, i int, c *chooser) bool {
 		return false
 	}
 	c.say("is stopped for longer than its lease", i)
-	p.m.Unready()
+	if cfg.slip != slipStall {
+		p.m.Unready()
+	}
 	w.giveBack(i)
 	return true
 }
@@ -218,13 +220,15 @@ func (w *world) setToken(cfg *config, i int, c *chooser) bool {
 	}
 	c.say("somebody logs in again", i)
 	at := Position{Login: 1 + max(p.m.Known.Login, w.store.rec.Login)}
+	if cfg.slip == slipNumber {
+		at.Login = 1 + p.m.Known.Login
+	}
 	w.nlog++
 	w.logins[w.nlog] = login{number: uint8(at.Login)}
 	t := w.issue(token{login: w.nlog})
 	if t == 0 {
 		return false
 	}
-	w.store.tok = max(w.store.tok, 0)
 	if !w.over(cfg, i, Record{Position: at}, t, c) {
 		return true
 	}

@@ -19,7 +19,7 @@ func (w *world) turn(cfg *config, i int, look bool, c *chooser) bool {
 	w.checkStep(cfg, i, f, step, c)
 	switch step {
 	case Serve, Rest, EndSession, Wait:
-		w.rest(i, step)
+		w.rest(cfg, i, step)
 	case Load:
 		w.load(cfg, i, c)
 	case Publish:
@@ -48,7 +48,7 @@ func (w *world) turn(cfg *config, i int, look bool, c *chooser) bool {
 func (w *world) moment(cfg *config, p *process, look bool) Moment {
 	now := Moment{
 		Token: p.token(), Care: cfg.care, Look: look,
-		Waiting:   p.waiting || p.req.at != noRequest,
+		Waiting:   p.waiting || p.req.at != noRequest && cfg.slip != slipOpen,
 		Unchanged: p.old && p.readVer != 0 && p.readVer == p.seenVer,
 		Grace:     cfg.grace,
 	}
@@ -77,7 +77,7 @@ func (p *process) failedStore() {
 }
 
 // rest ends a round.
-func (w *world) rest(i int, step Step) {
+func (w *world) rest(cfg *config, i int, step Step) {
 	p := &w.procs[i]
 	said := p.m.Stored()
 	if said == NoAnswer || step == EndSession || p.m.End == Refused {
@@ -88,7 +88,7 @@ func (w *world) rest(i int, step Step) {
 	}
 	p.m.Rested()
 	p.unread()
-	w.release(i)
+	w.release(cfg, i)
 }
 
 func (w *world) load(cfg *config, i int, c *chooser) {
@@ -101,7 +101,7 @@ func (w *world) load(cfg *config, i int, c *chooser) {
 	}
 	p.readVer, p.readTok = w.store.ver, w.store.tok
 	if p.seenVer != w.store.ver {
-		p.seenVer, p.old = w.store.ver, false
+		p.seenVer, p.old = w.store.ver, p.old && cfg.slip == slipSpan
 	}
 	switch {
 	case w.store.ver == 0:
@@ -114,7 +114,7 @@ func (w *world) load(cfg *config, i int, c *chooser) {
 	case w.store.rec.IsLogout():
 		p.m.Loaded(Tombstone, w.store.rec, false)
 	default:
-		twin := w.store.rec.Position == p.m.Known && w.store.tok != p.known
+		twin := w.store.rec.Position == p.m.Known && w.store.tok != p.known && cfg.slip != slipTwin
 		p.m.Loaded(HasRecord, w.store.rec, twin)
 	}
 }
@@ -222,6 +222,10 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 		}
 		p.unread()
 		return
+	}
+	if o == NewToken && cfg.slip == slipPublish {
+		p.known, p.published = r.answer, r.answer
+		w.checkPublished(cfg, i, c)
 	}
 	switch o {
 	case NewToken:

@@ -21,7 +21,7 @@ func (w *world) save(cfg *config, i int, rec Record, tok uint8, c *chooser) outc
 		}
 		return failed
 	}
-	if p.readVer != w.store.ver {
+	if p.readVer != w.store.ver && cfg.slip != slipVersion {
 		c.say("  somebody else was faster", i)
 		return conflict
 	}
@@ -79,9 +79,10 @@ func (w *world) newVersion() uint8 {
 
 // release gives the lease back after a round. While a request is open, or a successor
 // is not saved, it is kept: the Store may have lost the marker.
-func (w *world) release(i int) {
+func (w *world) release(cfg *config, i int) {
 	p := &w.procs[i]
-	if p.m.stored == NotAsked && p.m.lease == NotTaken && p.req.at == noRequest && p.m.Newest == Settled {
+	open := p.req.at != noRequest || p.m.Newest != Settled
+	if p.m.stored == NotAsked && p.m.lease == NotTaken && (!open || cfg.slip == slipLease) {
 		w.giveBack(i)
 	}
 }

@@ -148,6 +148,7 @@ type config struct {
 	rows        Rows
 	decided     *Decision
 	limit       int
+	slip        slip // a mistake of the loop
 }
 
 type startKind uint8
