@@ -37,6 +37,8 @@ func (r *round) send() {
 	}
 	a, late := r.ask(parent, known, cutOff)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)
+	r.s.set.gate.answered(err)
+	r.leave()
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
@@ -144,7 +146,7 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 	case <-timer.C:
 		close(left)
 		err := fmt.Errorf("there was no answer within %v: %w", set.timeout, context.DeadlineExceeded)
-		return answer{err: &RefreshError{Err: err, ambiguous: true}}, true
+		return answer{err: &RefreshError{Err: err, ambiguous: true, noAnswer: true}}, true
 	}
 }
 
