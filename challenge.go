@@ -224,8 +224,8 @@ func (a attempt) again(snap *snapshot) (*http.Request, error) {
 }
 
 func (t *Transport) emit(e Event) {
-	if t.OnEvent != nil {
-		t.OnEvent(e)
+	if hook := hookOf(t.OnEvent, t.Source); hook != nil {
+		hook(e)
 	}
 }
 

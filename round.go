@@ -192,7 +192,7 @@ func (r *round) leave() {
 // failure of this one.
 func (r *round) postpone(err error, next time.Time) {
 	cur := r.s.cur.Load()
-	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next)}
+	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next), postponed: true}
 	if last := r.s.failure(cur); last != nil {
 		f.first, f.row = last.first, last.row
 	}

@@ -14,6 +14,9 @@ import (
 // pollInterval is how often a Store is read while another process refreshes.
 const pollInterval = 100 * time.Millisecond
 
+// sessionWarning is how long before the known end of a session its refreshes say so.
+const sessionWarning = 24 * time.Hour
+
 // storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
 // leaves the time for a refresh where one can do without it.
 func (r *round) storeCtx() (context.Context, context.CancelFunc) {
@@ -115,6 +118,9 @@ func (r *round) publish() {
 	case rec.LoggedOut || rec.AccessToken == "":
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
+		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
+			r.s.set.emit(Event{Kind: EventSessionExpiring})
+		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
 	case had.token.AccessToken != string(rec.AccessToken):

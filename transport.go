@@ -127,8 +127,8 @@ type Transport struct {
 	// ([Source.SetToken]) as well. OnChallenge is called with no lock held, and should
 	// honour the request's context.
 	OnChallenge func(*http.Request, Challenge) (*oauth2.Token, error)
-	// OnEvent, if set, is told what happens. It is called synchronously, with no
-	// lock held, from several goroutines at once.
+	// OnEvent, if set, is told what happens. If nil, the OnEvent of Source is. It is
+	// called synchronously, with no lock held, from several goroutines at once.
 	OnEvent func(Event)
 
 	other   atomic.Pointer[thirdParty] // Source, if it makes no snapshots itself

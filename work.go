@@ -64,6 +64,21 @@ type failure struct {
 	at    time.Time
 	wait  time.Duration
 	row   int // how many in succession
+	// Of an attempt that was not made, as the token endpoint is down for all sessions:
+	postponed bool
+}
+
+// gateLook is how long a session whose attempt was postponed does not look at the Store
+// again, while the outage lasts.
+const gateLook = 10 * time.Second
+
+// due reports whether the next attempt may be made. Where it was postponed, that is when
+// the gate is open.
+func (s *session) due(f *failure) bool {
+	if f != nil && f.postponed && time.Since(f.at) < gateLook {
+		return s.set.gate.mayEnter()
+	}
+	return f.due()
 }
 
 // failure returns the last failure to replace cur. One of an older token does not
