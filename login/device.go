@@ -3,7 +3,6 @@ package login
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -150,14 +149,7 @@ func (p *poll) wait(ctx context.Context) error {
 	if time.Now().Add(p.interval).After(p.until) {
 		return &AuthorizationError{Code: "expired_token"}
 	}
-	timer := time.NewTimer(p.interval)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("login: %w", context.Cause(ctx))
-	}
+	return pause(ctx, p.interval)
 }
 
 // again returns nil if it is worth asking once more.

@@ -58,7 +58,7 @@ type idClaims struct {
 
 // verifyIDToken implements Rule 47.
 func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToken string, want expectation) (*IDToken, error) {
-	keys := &providerKeys{provider: c.Provider, metadata: m}
+	keys := &providerKeys{provider: c.Provider, metadata: m, patience: keyPatience}
 	config := &oidc.Config{Now: func() time.Time { return time.Now().Add(-c.skew()) }}
 	t, err := c.verifyWith(ctx, m, raw, keys, config)
 	if err != nil {
@@ -215,11 +215,12 @@ func authTime(n json.Number) (time.Time, bool) {
 	return time.Unix(int64(seconds), 0), true
 }
 
-// verifyRefreshed implements Rule 32. Its exp does not count: who has logged in
+// verifyRefreshed implements Rules 32 and 58: without the key of the signature the
+// connection to the token endpoint vouches for the token. Its exp does not count: who has logged in
 // was settled when they did, and some servers repeat the first token.
 func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, old *oauth2.Token) error {
 	keys := &providerKeys{provider: c.Provider, metadata: m}
-	if _, err := c.verifyWith(ctx, m, raw, keys, &oidc.Config{SkipExpiryCheck: true}); err != nil && !errors.Is(err, errKeysUnavailable) {
+	if _, err := c.verifyWith(ctx, m, raw, keys, &oidc.Config{SkipExpiryCheck: true}); err != nil && !keys.unknown() {
 		return err
 	}
 	claims, err := wire.ParseIDClaims(raw)
@@ -251,6 +252,7 @@ func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, o
 type providerKeys struct {
 	provider *Provider
 	metadata *Metadata
+	patience time.Duration
 	payload  []byte
 	err      error
 }
@@ -259,10 +261,16 @@ type providerKeys struct {
 func (k *providerKeys) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(raw, asymmetric())
 	if err == nil {
-		k.payload, err = k.provider.verifySignature(ctx, k.metadata, jws)
+		k.payload, err = k.provider.verifySignature(ctx, k.metadata, jws, fromTokenEndpoint, k.patience)
 	}
 	k.err = err
 	return k.payload, err
+}
+
+// unknown reports whether the key of the signature is not known: nothing was found
+// wrong with it.
+func (k *providerKeys) unknown() bool {
+	return errors.Is(k.err, errKeysUnavailable) || errors.Is(k.err, errUnknownKey)
 }
 
 // failure is the error of a signature that was not verified.
@@ -280,7 +288,7 @@ func (c *Client) verifyJWT(ctx context.Context, m *Metadata, raw, what string, a
 	if err != nil {
 		return nil, nil, err
 	}
-	payload, err := c.Provider.verifySignature(ctx, m, jws)
+	payload, err := c.Provider.verifySignature(ctx, m, jws, fromAnybody, 0)
 	if err != nil {
 		return nil, nil, (&providerKeys{err: err}).failure(what)
 	}

@@ -52,7 +52,7 @@ type Provider struct {
 
 	metadata document[*Metadata]
 	keys     document[*keySet]
-	missed   atomic.Pointer[time.Time] // when keys were last asked for in vain
+	missed   [senders]atomic.Pointer[setback] // the last fetch for an unknown key
 }
 
 // The kinds of [authtrip.Event] of this package.
@@ -227,6 +227,15 @@ type setback struct {
 }
 
 func (s *setback) due() bool { return s == nil || time.Since(s.at) >= s.wait }
+
+func (s *setback) next() time.Time { return s.at.Add(s.wait) }
+
+func (s *setback) cause() error {
+	if s == nil {
+		return nil
+	}
+	return s.err
+}
 
 const (
 	fetchTimeout = 10 * time.Second
