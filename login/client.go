@@ -86,6 +86,10 @@ type Client struct {
 	// RedirectURL is where the user comes back to. It is sent as it is written
 	// here and never made from a request.
 	RedirectURL string
+	// StrippedPrefix is what a proxy in front of this program takes from the beginning
+	// of the path of a request, such as /auth: the path to which a response came is
+	// compared with that of RedirectURL. What [http.StripPrefix] takes is known.
+	StrippedPrefix string
 	// Scopes are asked for by logins. If nil, it is openid. With openid among
 	// them an ID token is required; without it there is none.
 	Scopes []string

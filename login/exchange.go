@@ -50,7 +50,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, err
 	}
-	r, err := parseResponse(response, tx.RedirectURL)
+	r, err := parseResponse(response, tx.RedirectURL, c.StrippedPrefix)
 	if err != nil {
 		return nil, err
 	}

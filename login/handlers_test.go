@@ -385,7 +385,7 @@ func TestPain20RedirectURLIsNeverMadeFromARequest(t *testing.T) {
 	t.Parallel()
 	o := newOP(t)
 	c := o.client()
-	c.RedirectURL = "https://app.example/auth/callback"
+	c.RedirectURL, c.StrippedPrefix = "https://app.example/auth/callback", "/auth"
 	h := &login.Handlers{Client: c, OnLogin: func(http.ResponseWriter, *http.Request, *login.Session) error { return nil }}
 	// What a server behind a proxy sees, which takes /auth away.
 	r := httptest.NewRequest(http.MethodGet, "http://10.0.0.1:8080/login", nil)

@@ -80,7 +80,7 @@ func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.
 // Its errors are *[CheckError], which leave the transaction as it is, and those of
 // the Cache.
 func (t *Transactions) Take(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Transaction, error) {
-	resp, err := parseResponse(r, "")
+	resp, err := parseResponse(r, "", "")
 	if err != nil {
 		return nil, err
 	}
