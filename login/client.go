@@ -38,6 +38,9 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -114,6 +117,12 @@ type Client struct {
 	HTTPClient *http.Client
 }
 
+// Format implements [fmt.Formatter]: of c it prints the ID alone.
+func (c Client) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "login.Client{%q}", c.ID) }
+
+// LogValue implements [slog.LogValuer]: of c it logs the ID alone.
+func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+
 // Source returns a source that keeps the session's token alive. Store, Key and
 // the other fields can be set on it before it is used. If s is nil, the token is
 // in the Store that is then set: a program that starts again does not log in
@@ -183,6 +192,9 @@ func (c *Client) scopes() []string {
 }
 
 const scopeOpenID = "openid"
+
+// blank prints what holds a secret or names a user.
+func blank(s fmt.State, name string) { _, _ = io.WriteString(s, name+"{…}") }
 
 func (c *Client) skew() time.Duration {
 	switch {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -30,10 +29,10 @@ type Session struct {
 }
 
 // Format implements [fmt.Formatter]: it prints nothing that is in s.
-func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "login.Session{…}") }
+func (s Session) Format(f fmt.State, _ rune) { blank(f, "login.Session") }
 
 // LogValue implements [slog.LogValuer]: it logs nothing that is in s.
-func (s *Session) LogValue() slog.Value { return slog.StringValue("login.Session{…}") }
+func (s Session) LogValue() slog.Value { return slog.StringValue("login.Session{…}") }
 
 // Exchange ends a login: it takes the whole redirect response, verifies it
 // against tx, and only then spends the code. response is the URL to which the
@@ -207,7 +206,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
-		HTTPClient:        c.httpClient(),
+		HTTPClient:        quiet(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil
 }

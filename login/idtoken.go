@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -31,6 +32,12 @@ type IDToken struct {
 
 	claims []byte
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in t.
+func (t IDToken) Format(s fmt.State, _ rune) { blank(s, "login.IDToken") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in t.
+func (t IDToken) LogValue() slog.Value { return slog.StringValue("login.IDToken{…}") }
 
 // Key returns a key for the user, made of Issuer and Subject: the same for the
 // same user, and for nobody else.

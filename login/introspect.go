@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,6 +24,12 @@ type Introspection struct {
 
 	claims []byte
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in i.
+func (i Introspection) Format(s fmt.State, _ rune) { blank(s, "login.Introspection") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in i.
+func (i Introspection) LogValue() slog.Value { return slog.StringValue("login.Introspection{…}") }
 
 // Claims decodes all members into v, as [json.Unmarshal] does.
 func (i *Introspection) Claims(v any) error {

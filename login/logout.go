@@ -2,6 +2,8 @@ package login
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 )
@@ -19,6 +21,12 @@ type LogoutRequest struct {
 	// UILocales are the languages for the user, best first.
 	UILocales []string
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in r.
+func (r LogoutRequest) Format(s fmt.State, _ rune) { blank(s, "login.LogoutRequest") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in r.
+func (r LogoutRequest) LogValue() slog.Value { return slog.StringValue("login.LogoutRequest{…}") }
 
 // LogoutURL returns the URL to send the user to, so that the session at the
 // server ends (OpenID Connect RP-Initiated Logout 1.0, section 2). The

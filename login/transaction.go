@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -49,7 +48,7 @@ type Transaction struct {
 }
 
 // Format implements [fmt.Formatter]: it prints nothing that is in t.
-func (t *Transaction) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "login.Transaction{…}") }
+func (t *Transaction) Format(s fmt.State, _ rune) { blank(s, "login.Transaction") }
 
 // LogValue implements [slog.LogValuer]: it logs nothing that is in t.
 func (t *Transaction) LogValue() slog.Value { return slog.StringValue("login.Transaction{…}") }
