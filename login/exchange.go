@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -73,7 +74,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, failed("code exchange", err)
 	}
-	s, err := c.session(ctx, m, tok, expectation{nonce: tx.Nonce, maxAge: tx.MaxAge, scopes: tx.Scopes})
+	s, err := c.session(ctx, m, tok, expectation{nonce: tx.Nonce, maxAge: tx.MaxAge, began: tx.Began, scopes: tx.Scopes})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,8 @@ func (c *Client) prepare(ctx context.Context, tx *Transaction) (*Metadata, error
 type expectation struct {
 	nonce  string
 	maxAge *int64
-	scopes []string // that were asked for
+	began  time.Time // of the request
+	scopes []string  // that were asked for
 }
 
 // session verifies what the token endpoint sent.

@@ -134,11 +134,13 @@ func withQuery(endpoint *url.URL, form url.Values) (string, error) {
 }
 
 func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
+	now := time.Now().Round(0)
 	tx := &Transaction{
 		Issuer:      c.Provider.Issuer,
 		ClientID:    c.ID,
 		RedirectURL: c.RedirectURL,
-		Expires:     time.Now().Add(c.loginTimeout()).Round(0),
+		Began:       now,
+		Expires:     now.Add(c.loginTimeout()),
 		Scopes:      c.scopes(),
 		Resources:   c.Resources,
 		FormPost:    req.FormPost,

@@ -32,7 +32,8 @@ type Transaction struct {
 	Issuer      string `json:"issuer"`
 	ClientID    string `json:"client_id"`
 	RedirectURL string `json:"redirect_url"`
-	// Expires is when the login ends.
+	// Began and Expires are when the login began, and when it ends.
+	Began   time.Time `json:"began,omitzero"`
 	Expires time.Time `json:"expires"`
 	// Scopes, Resources, MaxAge, FormPost and ReturnTo are of the [AuthRequest];
 	// MaxAge in seconds, nil if there was none.

@@ -244,7 +244,7 @@ func lost(err error) error {
 func (t *Transaction) keep() *Transaction {
 	return &Transaction{
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
-		RedirectURL: t.RedirectURL, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
+		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
 		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo,
 	}
 }
