@@ -80,6 +80,11 @@ type Client struct {
 	// for what the client has. It is never probed. For the two with a
 	// certificate, HTTPClient shows it.
 	AuthMethod string
+	// CertificateBoundTokens says that HTTPClient shows a certificate to which the
+	// server binds the tokens (RFC 8705, section 3), whatever the AuthMethod is. It is
+	// so in any case for the two methods with a certificate. Requests go to the
+	// endpoints that the metadata has for such clients.
+	CertificateBoundTokens bool
 	// AssertionAudience is the aud of a signed client authentication. If "", it
 	// is the issuer; some servers want the URL of their token endpoint.
 	AssertionAudience string
@@ -94,7 +99,8 @@ type Client struct {
 	// compared with that of RedirectURL. What [http.StripPrefix] takes is known.
 	StrippedPrefix string
 	// Scopes are asked for by logins. If nil, it is openid. With openid among
-	// them an ID token is required; without it there is none.
+	// them an ID token is required, which a server that is none of OpenID Connect does
+	// not have; without it there is none.
 	Scopes []string
 	// Resources are the APIs that tokens are for, each an absolute URI without
 	// fragment (RFC 8707).
@@ -128,10 +134,14 @@ func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 // in the Store that is then set: a program that starts again does not log in
 // again.
 func (c *Client) Source(s *Session) *authtrip.Source {
-	src := &authtrip.Source{Refresher: c.RefreshToken()}
-	if s != nil {
+	src, resources := new(authtrip.Source), c.Resources
+	if s != nil && s.Token != nil {
 		src.Initial = s.Token
+		if noted, ok := resourcesOf(s.Token); ok {
+			resources = noted
+		}
 	}
+	src.Refresher = c.refreshToken(resources)
 	return src
 }
 
@@ -159,7 +169,7 @@ func (c *Client) userInfoURL(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, false)
+	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, c.certificate())
 	if err != nil {
 		return "", err
 	}
@@ -184,11 +194,45 @@ func (c *Client) httpClient() *http.Client {
 	return c.Provider.HTTPClient
 }
 
-func (c *Client) scopes() []string {
-	if c.Scopes == nil {
-		return []string{scopeOpenID}
+// scopes are those of a request: its own or the client's, and what it adds.
+func (c *Client) scopes(req *AuthRequest) []string {
+	scopes := []string{scopeOpenID}
+	switch {
+	case req != nil && req.Scopes != nil:
+		scopes = slices.Clone(req.Scopes)
+	case c.Scopes != nil:
+		scopes = slices.Clone(c.Scopes)
 	}
-	return slices.Clone(c.Scopes)
+	if req == nil {
+		return scopes
+	}
+	return union(scopes, req.AddScopes)
+}
+
+// union adds to scopes what is not there.
+func union(scopes, more []string) []string {
+	for _, scope := range more {
+		if !slices.Contains(scopes, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes
+}
+
+// checkScopes says what would go wrong before anybody is sent away.
+func checkScopes(m *Metadata, scopes []string) error {
+	if slices.Contains(scopes, scopeOpenID) && m.JWKSURI == "" {
+		return errors.New("login: Client.Scopes: openid is asked for (as it is if Scopes is nil), and the provider has no jwks_uri: without ID tokens, set Scopes to those of the API")
+	}
+	return nil
+}
+
+// resources are those of a request, or the client's.
+func (c *Client) resources(req *AuthRequest) []string {
+	if req != nil && req.Resources != nil {
+		return slices.Clone(req.Resources)
+	}
+	return c.Resources
 }
 
 const scopeOpenID = "openid"

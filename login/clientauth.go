@@ -93,7 +93,11 @@ func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
 	return ""
 }
 
-func (a *clientAuth) mtls() bool { return a.method == authTLS || a.method == authSelfSignedTLS }
+// certificate reports whether the client shows one, so that the endpoints for such
+// clients are its own (RFC 8705, section 5).
+func (c *Client) certificate() bool {
+	return c.CertificateBoundTokens || c.AuthMethod == authTLS || c.AuthMethod == authSelfSignedTLS
+}
 
 // apply adds the client's authentication to a request.
 func (a *clientAuth) apply(ctx context.Context, header http.Header, form url.Values) error {

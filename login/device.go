@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,12 +34,13 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if req == nil {
 		req = new(AuthRequest)
 	}
-	scopes, resources := c.scopes(), c.Resources
-	if req.Scopes != nil {
-		scopes = req.Scopes
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if req.Resources != nil {
-		resources = req.Resources
+	scopes, resources := c.scopes(req), c.resources(req)
+	if err := checkScopes(m, scopes); err != nil {
+		return nil, err
 	}
 	if err := checkResources(resources); err != nil {
 		return nil, err
@@ -100,16 +102,21 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 		form.Set("device_code", d.DeviceCode)
 		return nil
 	}
+	scopes := c.scopes(req)
+	if slices.Contains(scopes, scopeOpenID) {
+		// Without keys the code need not be spent.
+		if _, err = c.Provider.ready(ctx, m); err != nil {
+			return nil, err
+		}
+	}
 	p := newPoll(d)
 	tok, err := p.run(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	scopes := c.scopes()
-	if req != nil && req.Scopes != nil {
-		scopes = req.Scopes
-	}
-	return c.session(ctx, m, tok, expectation{scopes: scopes})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
+	defer cancel()
+	return c.session(ctx, m, tok, expectation{scopes: scopes, resources: c.resources(req)})
 }
 
 // A poll asks until there is an answer.
@@ -135,7 +142,7 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 		if err := p.wait(ctx); err != nil {
 			return nil, err
 		}
-		tok, err := g.Refresh(ctx, nil)
+		tok, err := once(ctx, g)
 		if err == nil {
 			return tok, nil
 		}
@@ -143,6 +150,13 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 			return nil, err
 		}
 	}
+}
+
+// once sends one poll. What it may redeem is redeemed in spite of ctx (Rule 65).
+func once(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
+	defer cancel()
+	return g.Refresh(ctx, nil)
 }
 
 func (p *poll) wait(ctx context.Context) error {

@@ -129,22 +129,19 @@ func (h *Handlers) exchange(w http.ResponseWriter, r *http.Request) (*Session, e
 	if err := h.check(); err != nil {
 		return nil, err
 	}
+	f, err := h.transactions().find(r.Context(), r)
+	if err != nil {
+		return nil, err
+	}
 	// While the server is out of reach, the login is not spent: the user can
 	// reload the page.
-	m, err := h.Client.metadata(r.Context())
-	if err != nil {
+	if _, err = h.Client.prepare(r.Context(), f.tx); err != nil {
 		return nil, err
 	}
-	if m.JWKSURI != "" {
-		if _, err = h.Client.Provider.ready(r.Context(), m); err != nil {
-			return nil, err
-		}
-	}
-	tx, err := h.transactions().Take(r.Context(), w, r)
-	if err != nil {
+	if err = h.transactions().end(r.Context(), w, f); err != nil {
 		return nil, err
 	}
-	return h.Client.Exchange(r.Context(), tx, r)
+	return h.Client.Exchange(r.Context(), f.tx, r)
 }
 
 // Logout ends the session, here and at the server. It takes a POST from a page of

@@ -21,6 +21,8 @@ import (
 type AuthRequest struct {
 	// Scopes replaces those of the Client if it is not nil.
 	Scopes []string
+	// AddScopes are asked for beside those.
+	AddScopes []string
 	// Resources replaces those of the Client if it is not nil (RFC 8707).
 	Resources []string
 	// Prompt is none, login, consent, select_account or create, or several of
@@ -52,15 +54,10 @@ type AuthRequest struct {
 
 // StepUp returns the request for what a server's challenge asks for: more scope
 // (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
-// scopes are those of the challenge alone, and openid.
+// scopes of the challenge are asked for beside those of the Client, so that what
+// worked before still does. Where a session has others, [Session.StepUp] keeps them.
 func StepUp(ch authtrip.Challenge) *AuthRequest {
-	req := &AuthRequest{ACRValues: ch.ACRValues}
-	if ch.Scope != "" {
-		req.Scopes = strings.Fields(ch.Scope)
-		if !slices.Contains(req.Scopes, scopeOpenID) {
-			req.Scopes = append([]string{scopeOpenID}, req.Scopes...)
-		}
-	}
+	req := &AuthRequest{ACRValues: ch.ACRValues, AddScopes: strings.Fields(ch.Scope)}
 	switch {
 	case ch.MaxAge > 0:
 		req.MaxAge = ch.MaxAge
@@ -70,6 +67,19 @@ func StepUp(ch authtrip.Challenge) *AuthRequest {
 	if ch.Claims != "" {
 		req.Params = url.Values{"claims": {ch.Claims}}
 	}
+	return req
+}
+
+// StepUp is [StepUp] for a user who has a session: the scopes of the challenge are
+// asked for beside those of s, and openid if s has an ID token. Rule 67.
+func (s *Session) StepUp(ch authtrip.Challenge) *AuthRequest {
+	req := StepUp(ch)
+	req.Scopes = []string{}
+	if s.IDToken != nil {
+		req.Scopes = append(req.Scopes, scopeOpenID)
+	}
+	req.Scopes = union(req.Scopes, s.Scopes)
+	req.Resources = s.Resources
 	return req
 }
 
@@ -99,6 +109,9 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	}
 	tx, err := c.newTransaction(req)
 	if err != nil {
+		return "", nil, err
+	}
+	if err = checkScopes(m, tx.Scopes); err != nil {
 		return "", nil, err
 	}
 	form, err := c.authForm(req, tx)
@@ -141,19 +154,13 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		RedirectURL: c.RedirectURL,
 		Began:       now,
 		Expires:     now.Add(c.loginTimeout()),
-		Scopes:      c.scopes(),
-		Resources:   c.Resources,
+		Scopes:      c.scopes(req),
+		Resources:   c.resources(req),
 		FormPost:    req.FormPost,
 		ReturnTo:    req.ReturnTo,
 	}
 	if req.RedirectURL != "" {
 		tx.RedirectURL = req.RedirectURL
-	}
-	if req.Scopes != nil {
-		tx.Scopes = slices.Clone(req.Scopes)
-	}
-	if req.Resources != nil {
-		tx.Resources = slices.Clone(req.Resources)
 	}
 	if req.MaxAge != 0 {
 		seconds := int64(max(0, req.MaxAge) / time.Second)
