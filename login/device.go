@@ -3,11 +3,14 @@ package login
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
 
@@ -18,7 +21,9 @@ const (
 	// defaultInterval is the time between two polls if the server does not say,
 	// and what is added to it when it says slow_down (RFC 8628, section 3.5).
 	defaultInterval = 5 * time.Second
-	maxInterval     = time.Minute
+	// maxPause bounds the pause after answers that say nothing, if the server's own
+	// interval is not longer.
+	maxPause = time.Minute
 	// maxDeviceLife bounds what a server may say that a device code lives.
 	maxDeviceLife = time.Hour
 )
@@ -59,10 +64,10 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if err != nil {
 		return nil, err
 	}
-	return readDevice(a)
+	return c.readDevice(a)
 }
 
-func readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
+func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if a.status != http.StatusOK {
 		return nil, a.fail(endpointDevice, errors.New("want status 200"))
 	}
@@ -73,10 +78,29 @@ func readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
 		return nil, a.fail(endpointDevice, errors.New("the answer lacks device_code, user_code or verification_uri"))
 	}
-	if u, err := url.Parse(d.VerificationURI); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
-		return nil, a.fail(endpointDevice, errors.New("verification_uri is not a web address"))
+	if err := c.checkDevice(d); err != nil {
+		return nil, a.fail(endpointDevice, err)
 	}
 	return d, nil
+}
+
+// checkDevice looks at what is shown to a user, in a terminal or as a link.
+func (c *Client) checkDevice(d *oauth2.DeviceAuthResponse) error {
+	const most = 100
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(d.UserCode) > most || !utf8.ValidString(d.UserCode) || strings.ContainsFunc(d.UserCode, odd) {
+		return errors.New("user_code is too long, or has characters that cannot be shown")
+	}
+	for name, at := range map[string]string{"verification_uri": d.VerificationURI, "verification_uri_complete": d.VerificationURIComplete} {
+		if at == "" {
+			continue
+		}
+		_, err := checkURL(name, at, c.Provider.local(), c.Provider.AllowInsecureHTTP)
+		if err != nil || strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("%s is not an https address", name)
+		}
+	}
+	return nil
 }
 
 // DeviceToken waits until the user has logged in on the other device, and
@@ -130,7 +154,7 @@ func newPoll(d *oauth2.DeviceAuthResponse) *poll {
 	if p.interval <= 0 {
 		p.interval = defaultInterval
 	}
-	p.interval = min(p.interval, maxInterval)
+	p.interval = min(p.interval, maxDeviceLife)
 	if latest := time.Now().Add(maxDeviceLife); p.until.IsZero() || p.until.After(latest) {
 		p.until = latest
 	}
@@ -160,7 +184,7 @@ func once(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
 }
 
 func (p *poll) wait(ctx context.Context) error {
-	if time.Now().Add(p.interval).After(p.until) {
+	if !time.Now().Before(p.until) {
 		return &AuthorizationError{Code: "expired_token"}
 	}
 	return pause(ctx, p.interval)
@@ -175,13 +199,13 @@ func (p *poll) again(ctx context.Context, err error) error {
 	switch {
 	case re.Code == "authorization_pending":
 	case re.Code == "slow_down":
-		p.interval = min(p.interval+defaultInterval, maxInterval)
+		p.interval = p.interval + defaultInterval
 	case re.Code == "access_denied", re.Code == "expired_token":
 		return &AuthorizationError{Code: re.Code, Description: re.Description}
 	case re.StatusCode == 0, re.StatusCode >= 500, re.StatusCode == http.StatusTooManyRequests:
 		// Nothing came, or nothing that says anything: RFC 8628, section 3.5 asks
 		// for an exponential pause.
-		p.interval = min(max(2*p.interval, re.RetryAfter), maxInterval)
+		p.interval = max(p.interval, min(2*p.interval, maxPause), re.RetryAfter)
 	default:
 		return failed("device login", err)
 	}
