@@ -12,11 +12,14 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/cryptosigner"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"example.com/authtrip/internal/wire"
 )
 
 // The client authentication methods of the registry of RFC 7591 and RFC 8705.
@@ -52,32 +55,78 @@ func (c *Client) auth(m *Metadata) (*clientAuth, error) {
 	if a.method == "" {
 		a.method = c.chooseMethod(m.TokenEndpointAuthMethods, hasSecret)
 	}
+	return a, a.check(m, hasSecret)
+}
+
+// check says what is missing for the method, before anything is sent.
+func (a *clientAuth) check(m *Metadata, hasSecret bool) error {
 	switch a.method {
 	case authNone, authTLS, authSelfSignedTLS:
 	case authBasic, authPost, authSecretJWT:
 		if !hasSecret {
-			return nil, fmt.Errorf("login: Client.Secret is empty: %s needs it", a.method)
+			return fmt.Errorf("login: Client.Secret is empty: %s needs it", a.method)
+		}
+		if a.method == authSecretJWT && a.SecretFunc == nil {
+			return a.checkHMAC(a.Secret)
 		}
 	case authPrivateKey:
-		if c.Key == nil {
-			return nil, errors.New("login: Client.Key is nil: private_key_jwt needs it")
+		if a.Key == nil {
+			return errors.New("login: Client.Key is nil: private_key_jwt needs it")
 		}
 	case "":
-		return nil, errors.New("login: the provider offers no authentication method for what the client has: set Client.AuthMethod")
+		return noMethod(m.TokenEndpointAuthMethods, a.Key != nil, hasSecret)
 	default:
-		return nil, fmt.Errorf("login: Client.AuthMethod %q is none that is known", cut(a.method))
+		return fmt.Errorf("login: Client.AuthMethod %q is none that is known", cut(a.method))
 	}
-	return a, nil
+	return nil
+}
+
+// noMethod names both sides.
+func noMethod(offered []string, hasKey, hasSecret bool) error {
+	var names []string
+	for _, method := range offered[:min(len(offered), 10)] {
+		names = append(names, wire.Code(method))
+	}
+	has := "a Secret"
+	switch {
+	case hasKey && hasSecret:
+		has = "a Key and a Secret"
+	case hasKey:
+		has = "a Key"
+	}
+	return fmt.Errorf("login: Client.AuthMethod: the provider takes %s, and the client has %s: give it what one of them needs, or set Client.AuthMethod if the list is wrong",
+		strings.Join(names, ", "), has)
+}
+
+// hmacAlg is the algorithm of client_secret_jwt.
+func (c *Client) hmacAlg() jose.SignatureAlgorithm {
+	if c.KeyAlg == "" {
+		return jose.HS256
+	}
+	return jose.SignatureAlgorithm(c.KeyAlg)
+}
+
+// checkHMAC holds a secret against RFC 7518, section 3.2.
+func (c *Client) checkHMAC(secret string) error {
+	least, ok := map[jose.SignatureAlgorithm]int{jose.HS256: 32, jose.HS384: 48, jose.HS512: 64}[c.hmacAlg()]
+	switch {
+	case !ok:
+		return errors.New("login: Client.KeyAlg: client_secret_jwt signs with HS256, HS384 or HS512")
+	case len(secret) < least:
+		return fmt.Errorf("login: Client.Secret is too short for client_secret_jwt with %s: want %d bytes", c.hmacAlg(), least)
+	}
+	return nil
 }
 
 func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
 	var fit []string
-	switch {
-	case c.Key != nil:
-		fit = []string{authPrivateKey}
-	case hasSecret:
-		fit = []string{authBasic, authPost, authSecretJWT}
-	default:
+	if c.Key != nil {
+		fit = append(fit, authPrivateKey)
+	}
+	if hasSecret {
+		fit = append(fit, authBasic, authPost, authSecretJWT)
+	}
+	if fit == nil {
 		// A client that has nothing cannot do more than say its name, and not
 		// every server lists that.
 		return authNone
@@ -183,11 +232,10 @@ func (a *clientAuth) assertion(ctx context.Context) (string, error) {
 func (a *clientAuth) signingKey(ctx context.Context) (jose.SigningKey, error) {
 	if a.method == authSecretJWT {
 		secret, err := a.secret(ctx)
-		alg := jose.SignatureAlgorithm(a.KeyAlg)
-		if alg == "" {
-			alg = jose.HS256
+		if err == nil {
+			err = a.checkHMAC(secret)
 		}
-		return jose.SigningKey{Algorithm: alg, Key: []byte(secret)}, err
+		return jose.SigningKey{Algorithm: a.hmacAlg(), Key: []byte(secret)}, err
 	}
 	alg, err := a.keyAlg()
 	if err != nil {

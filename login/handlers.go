@@ -34,7 +34,8 @@ type Handlers struct {
 	Request func(r *http.Request) (*AuthRequest, error)
 	// OnLogin is called when a user has logged in, before the browser is sent on;
 	// required. It begins the application's own session, with a new session ID,
-	// and does so by w's header only. After an error the login has failed.
+	// and does so by w's header only. After an error the login has failed, and its
+	// tokens are revoked.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session, by w's header only, and
 	// returns the session's token, which is then revoked and named to the server.
@@ -67,7 +68,7 @@ func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 	}
 	at, err := h.begin(w, r)
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, err, "login")
 		return
 	}
 	http.Redirect(w, r, at, http.StatusSeeOther)
@@ -116,10 +117,12 @@ func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	}
 	s, err := h.exchange(w, r)
 	if err == nil {
-		err = h.OnLogin(w, r, s)
+		if err = h.OnLogin(w, r, s); err != nil {
+			h.revoke(r.Context(), s.Token) // nobody else knows them
+		}
 	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, err, "login")
 		return
 	}
 	http.Redirect(w, r, h.localPath(s.ReturnTo), http.StatusSeeOther)
@@ -153,18 +156,18 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.guard.Check(r); err != nil {
-		h.fail(w, r, &CheckError{Check: "origin", Reason: "the logout was asked for by another site"})
+		h.fail(w, r, &CheckError{Check: checkOrigin, Reason: "the logout was asked for by another site"}, "logout")
 		return
 	}
 	if err := h.check(); err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, err, "logout")
 		return
 	}
 	var tok *oauth2.Token
 	if h.OnLogout != nil {
 		var err error
 		if tok, err = h.OnLogout(w, r); err != nil {
-			h.fail(w, r, err)
+			h.fail(w, r, err, "logout")
 			return
 		}
 	}
@@ -183,7 +186,7 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 
 // revoke does what can be done in a few seconds. What cannot, ends by itself.
 func (h *Handlers) revoke(ctx context.Context, tok *oauth2.Token) {
-	ctx, cancel := context.WithTimeout(ctx, logoutTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
 	_ = h.Client.Revoke(ctx, tok)
 }
@@ -241,23 +244,26 @@ func notAllowed(w http.ResponseWriter, methods string) {
 	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 }
 
-func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error) {
+// checkOrigin is the check that a request comes from a page of this application.
+const checkOrigin = "origin"
+
+func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error, what string) {
 	if h.OnError != nil {
 		h.OnError(w, r, err)
 		return
 	}
 	status := StatusCode(err)
-	text := "The login failed. Please try again."
+	text := "The " + what + " failed. Please try again."
 	if status == http.StatusForbidden {
-		text = "The login was refused."
+		text = "The " + what + " was refused."
 	}
 	plain(w)
 	http.Error(w, text, status)
 }
 
 // StatusCode returns the status with which a web application answers err: 400
-// for a *[CheckError], 403 for an *[AuthorizationError], 503 for one that passes,
-// 502 for a server that failed, 500 for anything else.
+// for a *[CheckError], 403 for an *[AuthorizationError] and for a request of another
+// site, 503 for one that passes, 502 for a server that failed, 500 for anything else.
 func StatusCode(err error) int {
 	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
 		if ae.Temporary() {
@@ -268,6 +274,9 @@ func StatusCode(err error) int {
 	if ce, ok := errors.AsType[*CheckError](err); ok {
 		if strings.HasPrefix(ce.Check, "id_token") || strings.HasPrefix(ce.Check, "metadata") || ce.Check == "token_type" {
 			return http.StatusBadGateway
+		}
+		if ce.Check == checkOrigin {
+			return http.StatusForbidden
 		}
 		return http.StatusBadRequest
 	}

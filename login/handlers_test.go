@@ -343,7 +343,7 @@ func TestHandlersLogout(t *testing.T) {
 		req.Header.Set("Sec-Fetch-Site", site)
 		return b.read(b.client.Do(req))
 	}
-	if resp, _ := post("cross-site"); resp.StatusCode != http.StatusBadRequest || ended != 0 {
+	if resp, _ := post("cross-site"); resp.StatusCode != http.StatusForbidden || ended != 0 {
 		t.Errorf("another site: status %d", resp.StatusCode)
 	}
 	resp, at := post("same-origin")
