@@ -70,6 +70,9 @@ func fill(v reflect.Value, all map[string]json.RawMessage, twice map[string]bool
 		if name == "" || !ok {
 			continue
 		}
+		if field.Type.Kind() == reflect.Bool && string(value) == `"true"` {
+			value = []byte("true")
+		}
 		err := json.Unmarshal(value, v.Field(i).Addr().Interface())
 		switch {
 		case matters(name) && twice[name]:

@@ -1,11 +1,11 @@
 package login
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"example.com/authtrip/internal/origin"
 )
@@ -70,20 +70,26 @@ func (m *Metadata) Claims(v any) error {
 	return nil
 }
 
+// memberMatters names the members of metadata that decide where something is sent.
+func memberMatters(name string) bool {
+	return name == "issuer" || name == "resource" || name == "authorization_servers" ||
+		strings.HasSuffix(name, "_endpoint") || strings.HasSuffix(name, "_uri")
+}
+
 // parseMetadata reads the metadata of issuer. Rule 45: any other one's is not
 // used, not even in part.
 func parseMetadata(body []byte, issuer string) (*Metadata, error) {
 	m := new(Metadata)
-	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return nil, errors.New("the answer is not a JSON object")
+	if err := decodeExact(body, m, memberMatters); err != nil {
+		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
-	if err := json.Unmarshal(body, m); err != nil {
-		return nil, errors.New("the answer is not the JSON of metadata")
+	if m.Issuer == "" && m.AuthorizationEndpoint == "" && m.TokenEndpoint == "" {
+		return nil, errors.New("the answer is not the JSON of metadata: it has no issuer and no endpoint")
 	}
 	if err := m.checkIssuer(issuer); err != nil {
 		return nil, err
 	}
-	m.raw = body
+	m.raw = exactly(body, memberMatters)
 	return m, nil
 }
 

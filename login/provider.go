@@ -29,8 +29,9 @@ type Provider struct {
 	Issuer string
 	// MetadataURL is where the metadata is, if it is not where the issuer says.
 	// If "", it is looked for below /.well-known/openid-configuration (OpenID
-	// Connect Discovery 1.0, section 4) and, where there is nothing, at
-	// /.well-known/oauth-authorization-server (RFC 8414, section 3).
+	// Connect Discovery 1.0, section 4), then at
+	// /.well-known/oauth-authorization-server (RFC 8414, section 3), and then, for an
+	// issuer with a path, at /.well-known/openid-configuration before the path.
 	MetadataURL string
 	// Static describes a provider that publishes nothing; its Issuer, if any,
 	// must be the one above. If nil, the metadata is asked for.
@@ -51,6 +52,7 @@ type Provider struct {
 	OnEvent func(authtrip.Event)
 
 	metadata document[*Metadata]
+	place    atomic.Pointer[string] // where the metadata was
 	keys     document[*keySet]
 	missed   [senders]atomic.Pointer[setback] // the last fetch for an unknown key
 }
@@ -146,23 +148,56 @@ func (p *Provider) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	return m, err
 }
 
-func (p *Provider) discover(ctx context.Context) (m *Metadata, err error) {
-	for _, at := range p.wellKnown() {
-		if _, err = checkURL("Provider.MetadataURL", at, true, p.AllowInsecureHTTP); err != nil {
-			return nil, err
-		}
-		var body []byte
-		body, err = fetch(ctx, p.HTTPClient, "metadata", at)
+// discover looks for the metadata at one place after the other. An answer that is
+// none leads to the next one; another issuer's, and no answer, do not.
+func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
+	var telling *EndpointError
+	for _, at := range p.places() {
+		m, err := p.read(ctx, at)
 		if err == nil {
-			m, err = parseMetadata(body, p.Issuer)
-			return m, asEndpointError("metadata", err)
+			p.place.Store(&at)
+			return m, nil
 		}
-		// Only an answer that says that nothing is there leads to the next place.
-		if ee, ok := errors.AsType[*EndpointError](err); !ok || ee.StatusCode < 400 || ee.StatusCode >= 500 || ee.StatusCode == http.StatusTooManyRequests {
+		ee, ok := errors.AsType[*EndpointError](err)
+		if !ok || ee.StatusCode == 0 || ee.StatusCode == http.StatusTooManyRequests {
 			return nil, err
+		}
+		if known := p.place.Load(); known != nil && *known == at && ee.StatusCode >= 500 {
+			return nil, err // the copy from before is better than what another place may have
+		}
+		if telling == nil || telling.StatusCode == http.StatusNotFound {
+			telling = ee
 		}
 	}
-	return nil, err
+	return nil, telling
+}
+
+func (p *Provider) read(ctx context.Context, at string) (*Metadata, error) {
+	if _, err := checkURL("Provider.MetadataURL", at, true, p.AllowInsecureHTTP); err != nil {
+		return nil, err
+	}
+	body, err := fetch(ctx, p.HTTPClient, "metadata", at)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseMetadata(body, p.Issuer)
+	return m, asEndpointError("metadata", err)
+}
+
+// places returns where the metadata may be, first where it was the last time.
+func (p *Provider) places() []string {
+	all := p.wellKnown()
+	known := p.place.Load()
+	if known == nil {
+		return all
+	}
+	places := []string{*known}
+	for _, at := range all {
+		if at != *known {
+			places = append(places, at)
+		}
+	}
+	return places
 }
 
 // asEndpointError keeps a CheckError as it is.
@@ -173,8 +208,8 @@ func asEndpointError(endpoint string, err error) error {
 	return &EndpointError{Endpoint: endpoint, StatusCode: http.StatusOK, Err: err}
 }
 
-// wellKnown returns where the metadata may be. The first form puts the name
-// behind the issuer's path, the second before it.
+// wellKnown returns where the metadata may be: behind the issuer's path by OpenID
+// Connect Discovery, before it by RFC 8414, under either name.
 func (p *Provider) wellKnown() []string {
 	if p.MetadataURL != "" {
 		return []string{p.MetadataURL}
@@ -185,10 +220,14 @@ func (p *Provider) wellKnown() []string {
 	if i := strings.IndexByte(issuer[rest:], '/'); i >= 0 {
 		host, path = issuer[:rest+i], issuer[rest+i:]
 	}
-	return []string{
+	all := []string{
 		issuer + "/.well-known/openid-configuration",
 		host + "/.well-known/oauth-authorization-server" + path,
 	}
+	if path != "" {
+		all = append(all, host+"/.well-known/openid-configuration"+path)
+	}
+	return all
 }
 
 func (p *Provider) report(good, bad authtrip.EventKind, start time.Time, err error) {

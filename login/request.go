@@ -111,6 +111,10 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err != nil {
 		return "", nil, err
 	}
+	if len(m.CodeChallengeMethods) > 0 && !slices.Contains(m.CodeChallengeMethods, "S256") {
+		// Rule 10.
+		return "", nil, errors.New("login: the provider's code_challenge_methods_supported has no S256, and plain protects nothing: set Provider.Static if the list is wrong")
+	}
 	if err = checkScopes(m, tx.Scopes); err != nil {
 		return "", nil, err
 	}

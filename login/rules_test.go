@@ -312,7 +312,6 @@ func TestRule09PKCE(t *testing.T) {
 func TestRule10NoPlain(t *testing.T) {
 	t.Parallel()
 	o := newOP(t)
-	o.metadata = func(m map[string]any) { m["code_challenge_methods_supported"] = []string{"plain"} }
 	c := o.client()
 	asked, tx := begin(t, c, nil)
 	if asked.Get("code_challenge_method") != "S256" {
