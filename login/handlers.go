@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,7 +36,8 @@ type Handlers struct {
 	// OnLogin is called when a user has logged in, before the browser is sent on;
 	// required. It begins the application's own session, with a new session ID,
 	// and does so by w's header only. After an error the login has failed, and its
-	// tokens are revoked.
+	// tokens are revoked. If a browser asks again while its login is redeemed (a reload,
+	// a double click), it is called for each of these requests, with the same Session.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session, by w's header only, and
 	// returns the session's token, which is then revoked and named to the server.
@@ -51,8 +53,9 @@ type Handlers struct {
 	// registered with it. If "", the server decides.
 	LoggedOutURL string
 
-	memory Transactions
-	guard  http.CrossOriginProtection
+	memory   Transactions
+	guard    http.CrossOriginProtection
+	attempts attempts
 }
 
 // logoutTimeout bounds what a user waits for the revocation.
@@ -93,6 +96,9 @@ func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error)
 	if err != nil {
 		return "", err
 	}
+	if again := requested(r, h.Client.StrippedPrefix).RequestURI(); isLocalPath(again) {
+		tx.Again = again
+	}
 	return at, h.transactions().Keep(r.Context(), w, r, tx)
 }
 
@@ -109,42 +115,83 @@ func (h *Handlers) check() error {
 
 // Callback ends a login: it exchanges the response, calls OnLogin, and sends the
 // browser to where it wanted to go.
+//
+// What is redeemed is redeemed whether the browser waits or not, and a browser that
+// asks again meanwhile, or in the half minute after it has gone away, gets the
+// result. A login that has taken too long, or is over, begins again at the page where
+// it began, with its return_to.
 func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		notAllowed(w, "GET, POST")
 		return
 	}
-	s, err := h.exchange(w, r)
+	if err := h.check(); err != nil {
+		h.fail(w, r, err, "login")
+		return
+	}
+	if r.Method == http.MethodPost {
+		// Read before the work goes on without the request.
+		_, _ = postForm(r)
+	}
+	f, at, err := h.redeem(r)
+	if f != nil && isEnded(err) && isLocalPath(f.tx.Again) {
+		h.transactions().removeCookie(w, f)
+		http.Redirect(w, r, f.tx.Again, http.StatusSeeOther)
+		return
+	}
 	if err == nil {
-		if err = h.OnLogin(w, r, s); err != nil {
-			h.revoke(r.Context(), s.Token) // nobody else knows them
+		h.transactions().removeCookie(w, f)
+		h.attempts.take(at)
+		if err = h.OnLogin(w, r, at.session); err != nil {
+			h.revoke(r.Context(), at.session.Token) // nobody else knows them
 		}
 	}
 	if err != nil {
 		h.fail(w, r, err, "login")
 		return
 	}
-	http.Redirect(w, r, h.localPath(s.ReturnTo), http.StatusSeeOther)
+	http.Redirect(w, r, h.localPath(at.session.ReturnTo), http.StatusSeeOther)
 }
 
-func (h *Handlers) exchange(w http.ResponseWriter, r *http.Request) (*Session, error) {
-	if err := h.check(); err != nil {
-		return nil, err
-	}
+// redeem exchanges the response, or waits for another request of the same browser
+// that does.
+func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 	f, err := h.transactions().find(r.Context(), r)
-	if err != nil {
-		return nil, err
+	if f == nil {
+		return nil, nil, err
 	}
+	key := hashed(f.name + "=" + f.value)
+	at, own := h.attempts.join(key)
+	switch {
+	case own && err != nil: // there is nothing to wait for
+		h.attempts.forget(key)
+		return f, at, err
+	case own:
+		ctx := context.WithoutCancel(r.Context())
+		s, err := h.exchange(ctx, r, f)
+		h.attempts.finish(key, at, s, err, r.Context().Err() != nil, func(s *Session) { h.revoke(ctx, s.Token) })
+	}
+	select {
+	case <-at.done:
+	case <-r.Context().Done():
+	}
+	if err := context.Cause(r.Context()); err != nil {
+		return f, at, fmt.Errorf("login: %w", err)
+	}
+	return f, at, at.err
+}
+
+func (h *Handlers) exchange(ctx context.Context, r *http.Request, f *found) (*Session, error) {
 	// While the server is out of reach, the login is not spent: the user can
 	// reload the page.
-	if _, err = h.Client.prepare(r.Context(), f.tx); err != nil {
+	if _, err := h.Client.prepare(ctx, f.tx); err != nil {
 		return nil, err
 	}
-	if err = h.transactions().end(r.Context(), w, f); err != nil {
+	if err := h.transactions().spend(ctx, f.tx); err != nil {
 		return nil, err
 	}
-	return h.Client.Exchange(r.Context(), f.tx, r)
+	return h.Client.Exchange(ctx, f.tx, r)
 }
 
 // Logout ends the session, here and at the server. It takes a POST from a page of

@@ -42,6 +42,9 @@ type Transaction struct {
 	MaxAge    *int64   `json:"max_age,omitempty"`
 	FormPost  bool     `json:"form_post,omitempty"`
 	ReturnTo  string   `json:"return_to,omitempty"`
+	// Again is the page of this application that began the login: where the browser goes
+	// if the login has taken too long, or is over. [Handlers] sets it.
+	Again string `json:"again,omitempty"`
 	// Binding is the hash of what the browser must show; [Transactions] sets it.
 	Binding string `json:"binding,omitempty"`
 
@@ -83,7 +86,7 @@ func (t *Transaction) check(c *Client) error {
 	case t.ClientID != c.ID:
 		return refuse("transaction client_id", "the login began with another client", c.ID, t.ClientID)
 	case !time.Now().Before(t.Expires):
-		return &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"}
+		return errTooOld()
 	case t.spent.Load():
 		return errSpent()
 	}
@@ -97,6 +100,25 @@ func (t *Transaction) spend() error {
 	}
 	return nil
 }
+
+func errTooOld() error {
+	return &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"}
+}
+
+// isEnded reports whether err says that a transaction is over or too old.
+func isEnded(err error) bool {
+	ce, ok := errors.AsType[*CheckError](err)
+	return ok && ce.Check == checkTransaction
+}
+
+// over returns what is left of a transaction when it has ended.
+func (t *Transaction) over() *Transaction {
+	return &Transaction{
+		State: t.State, RedirectURL: t.RedirectURL, Expires: t.Expires, FormPost: t.FormPost, Again: t.Again, Binding: t.Binding,
+	}
+}
+
+func (t *Transaction) isOver() bool { return t.Verifier == "" }
 
 func errSpent() error {
 	return &CheckError{Check: checkTransaction, Reason: "the login is over: its state was used before"}

@@ -22,7 +22,8 @@ import (
 // Transactions carries a [Transaction] from the response that sends a browser
 // away to the request that brings it back, and sees to it that it is the same
 // browser: a cookie for each login, so that logins in several tabs end in any
-// order.
+// order. It remembers a login for an hour longer than it counts, to tell a user who
+// was slow from a stranger.
 //
 // Where the transaction itself is meanwhile, the fields say:
 //   - Cache: there, and the cookie holds a random value that is compared. The
@@ -62,6 +63,9 @@ const (
 	// maxCookie is the largest cookie that all browsers keep, in bytes, with room
 	// for its name and attributes.
 	maxCookie = 3800
+	// late is how long a login is remembered that has taken too long, so that it can
+	// begin again where it began.
+	late = time.Hour
 	// maxCookieHeader is how much of a request's header the logins of a browser may
 	// take, in bytes: many servers refuse one of more than 8 KiB.
 	maxCookieHeader = 4096
@@ -73,7 +77,7 @@ func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.
 	if err := t.check(); err != nil {
 		return err
 	}
-	ttl := time.Until(tx.Expires)
+	ttl := time.Until(tx.Expires) + late
 	name := t.cookieName(tx.State, tx)
 	value, err := t.put(ctx, tx, name, ttl)
 	if err != nil {
@@ -98,17 +102,22 @@ func (t *Transactions) Take(ctx context.Context, w http.ResponseWriter, r *http.
 	if err != nil {
 		return nil, err
 	}
-	return f.tx, t.end(ctx, w, f)
+	if err = t.spend(ctx, f.tx); err != nil {
+		return nil, err
+	}
+	t.removeCookie(w, f)
+	return f.tx, nil
 }
 
 // A found transaction belongs to the browser that asks.
 type found struct {
-	tx   *Transaction
-	name string // of its cookie
+	tx          *Transaction
+	name, value string // of its cookie
 }
 
 // find returns the transaction that the redirect in r belongs to, and leaves it
-// where it is: a stranger who knows the state must not end the login.
+// where it is: a stranger who knows the state must not end the login. One that is over
+// or too old comes with the error that says so.
 func (t *Transactions) find(ctx context.Context, r *http.Request) (*found, error) {
 	if err := t.check(); err != nil {
 		return nil, err
@@ -134,7 +143,14 @@ func (t *Transactions) find(ctx context.Context, r *http.Request) (*found, error
 		if isHTTPS(tx.RedirectURL) != secure {
 			break
 		}
-		return &found{tx, name}, nil
+		f := &found{tx, name, c.Value}
+		switch {
+		case tx.isOver() || t.wasSpent(ctx, tx):
+			return f, errSpent()
+		case !time.Now().Before(tx.Expires):
+			return f, errTooOld()
+		}
+		return f, nil
 	}
 	return nil, &CheckError{Check: "browser", Reason: "no login with this state was begun in this browser, or it is over"}
 }
@@ -161,31 +177,47 @@ func (t *Transactions) look(ctx context.Context, name, value, state string) (*Tr
 	return tx, nil
 }
 
-// end ends a transaction; of many callers at once one gets nil.
-func (t *Transactions) end(ctx context.Context, w http.ResponseWriter, f *found) error {
-	if err := t.spend(ctx, f.tx); err != nil {
-		return err
-	}
+// removeCookie removes the cookie of a transaction that has ended.
+func (t *Transactions) removeCookie(w http.ResponseWriter, f *found) {
 	gone := t.cookie(f.name, f.tx)
 	gone.MaxAge = -1
 	http.SetCookie(w, gone)
+}
+
+// spend ends a transaction; of many callers at once one gets nil. What is left says
+// where to begin again.
+func (t *Transactions) spend(ctx context.Context, tx *Transaction) error {
+	key := cacheKey(tx.State)
+	ttl := max(time.Second, time.Until(tx.Expires)+late)
+	if t.sealed() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.wasSpent(ctx, tx) {
+			return errSpent()
+		}
+		return t.memory.Set(ctx, key, []byte{1}, ttl)
+	}
+	name := t.cookieName(tx.State, tx)
+	kept, err := t.cache().Take(ctx, key)
+	if err != nil {
+		return lost(err)
+	}
+	if last, err := t.open(string(kept), name); err != nil || last.isOver() {
+		return errSpent()
+	}
+	if rest, err := t.seal(tx.over(), name); err == nil {
+		_ = t.cache().Set(ctx, key, []byte(rest), ttl) // without it the user reads a page more
+	}
 	return nil
 }
 
-func (t *Transactions) spend(ctx context.Context, tx *Transaction) error {
-	key := cacheKey(tx.State)
+// wasSpent reports whether a transaction in a cookie has ended in this process.
+func (t *Transactions) wasSpent(ctx context.Context, tx *Transaction) bool {
 	if !t.sealed() {
-		if _, err := t.cache().Take(ctx, key); err != nil {
-			return lost(err)
-		}
-		return nil
+		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := t.memory.Get(ctx, key); err == nil {
-		return errSpent()
-	}
-	return t.memory.Set(ctx, key, []byte{1}, max(time.Second, time.Until(tx.Expires)))
+	_, err := t.memory.Get(ctx, cacheKey(tx.State))
+	return err == nil
 }
 
 // sealed reports whether the cookie holds the transaction itself.
@@ -245,7 +277,7 @@ func (t *Transaction) keep() *Transaction {
 	return &Transaction{
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
 		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
-		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo,
+		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo, Again: t.Again,
 	}
 }
 
