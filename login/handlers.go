@@ -165,8 +165,7 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 	at, own := h.attempts.join(key)
 	switch {
 	case own && err != nil: // there is nothing to wait for
-		h.attempts.forget(key)
-		return f, at, err
+		h.attempts.finish(key, at, nil, err, false, nil)
 	case own:
 		ctx := context.WithoutCancel(r.Context())
 		s, err := h.exchange(ctx, r, f)
