@@ -50,8 +50,12 @@ type Handlers struct {
 	// Home is where the browser goes if it came from nowhere. If "", it is /.
 	Home string
 	// LoggedOutURL is where the server sends the browser after a logout,
-	// registered with it. If "", the server decides.
+	// registered with it. If "", the server decides. [Handlers.LoggedOut] can be there.
 	LoggedOutURL string
+	// LogoutRequest returns what a logout says at the server; tok is what OnLogout has
+	// returned. If nil, it says what is known. RedirectURL, State and IDToken
+	// are set by Logout where they are "".
+	LogoutRequest func(r *http.Request, tok *oauth2.Token) (*LogoutRequest, error)
 
 	memory   Transactions
 	guard    http.CrossOriginProtection
@@ -217,17 +221,78 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	req := &LogoutRequest{RedirectURL: h.LoggedOutURL}
 	if tok != nil {
 		h.revoke(r.Context(), tok)
-		req.IDToken, _ = rawIDToken(tok)
 	}
-	at, err := h.Client.LogoutURL(r.Context(), req)
+	at, err := h.endSession(w, r, tok)
 	if err != nil {
-		// The session here is over, which is what was asked for.
-		at = h.home()
+		h.fail(w, r, err, "logout")
+		return
 	}
 	http.Redirect(w, r, at, http.StatusSeeOther)
+}
+
+// endSession returns where to send the browser so that the session at the server ends.
+func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, tok *oauth2.Token) (string, error) {
+	req := new(LogoutRequest)
+	if h.LogoutRequest != nil {
+		made, err := h.LogoutRequest(r, tok)
+		if err != nil {
+			return "", err
+		}
+		if made != nil {
+			*req = *made
+		}
+	}
+	if req.IDToken == "" && tok != nil {
+		req.IDToken, _ = rawIDToken(tok)
+	}
+	if req.RedirectURL == "" {
+		req.RedirectURL = h.LoggedOutURL
+	}
+	if req.RedirectURL != "" && req.State == "" {
+		req.State = secret()
+		cookie := h.logoutCookie(req.RedirectURL)
+		cookie.Value, cookie.MaxAge = hashed(req.State), int(h.Client.loginTimeout()/time.Second)
+		http.SetCookie(w, cookie)
+	}
+	at, err := h.Client.LogoutURL(r.Context(), req)
+	if err == nil {
+		return at, nil
+	}
+	// The session here is over, which is what was asked for: the browser goes where the
+	// server would have sent it.
+	back, perr := url.Parse(req.RedirectURL)
+	if req.RedirectURL == "" || perr != nil {
+		return h.home(), nil
+	}
+	return withQuery(back, url.Values{"state": {req.State}})
+}
+
+func (h *Handlers) logoutCookie(redirectURL string) *http.Cookie {
+	t := h.transactions()
+	tx := &Transaction{RedirectURL: redirectURL}
+	return t.cookie(strings.TrimSuffix(t.prefix(isHTTPS(redirectURL)), "-")+"_logout", tx)
+}
+
+// LoggedOut is the page of LoggedOutURL: it takes the browser that comes back from the
+// logout that it has begun to Home, and no other.
+func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet {
+		notAllowed(w, http.MethodGet)
+		return
+	}
+	cookie := h.logoutCookie(h.LoggedOutURL)
+	kept, err := r.Cookie(cookie.Name)
+	states := r.URL.Query()["state"]
+	if err != nil || len(states) != 1 || !equal(kept.Value, hashed(states[0])) {
+		h.fail(w, r, &CheckError{Check: "state", Reason: "is not that of a logout of this browser"}, "logout")
+		return
+	}
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+	http.Redirect(w, r, h.home(), http.StatusSeeOther)
 }
 
 // revoke does what can be done in a few seconds. What cannot, ends by itself.

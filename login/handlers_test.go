@@ -356,6 +356,10 @@ func TestHandlersLogout(t *testing.T) {
 	}
 	// A server that has no logout, and cannot revoke.
 	app.Client.Provider.Static = &login.Metadata{TokenEndpoint: issuer + "/token"}
+	if _, at := post("same-origin"); at.Host+at.Path != "app.example/bye" {
+		t.Errorf("logout leads to %v", at)
+	}
+	app.LoggedOutURL = ""
 	if _, at := post("same-origin"); at.String() != "https://app.example/" {
 		t.Errorf("logout leads to %v", at)
 	}

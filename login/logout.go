@@ -18,8 +18,16 @@ type LogoutRequest struct {
 	RedirectURL string
 	// State comes back with the user.
 	State string
+	// LogoutHint is who probably logs out.
+	LogoutHint string
 	// UILocales are the languages for the user, best first.
 	UILocales []string
+	// Params are further parameters, such as returnTo or logout_uri for servers with a
+	// logout of their own kind. One that has a field above cannot be among them.
+	Params url.Values
+	// Endpoint is where to log out at a server whose metadata does not say. If "", it is
+	// the end_session_endpoint.
+	Endpoint string
 }
 
 // Format implements [fmt.Formatter]: it prints nothing that is in r.
@@ -42,7 +50,7 @@ func (c *Client) LogoutURL(ctx context.Context, req *LogoutRequest) (string, err
 	if err != nil {
 		return "", err
 	}
-	endpoint, err := c.Provider.endpoint(m, endpointEndSession, false)
+	endpoint, err := c.endSession(m, req.Endpoint)
 	if err != nil {
 		return "", err
 	}
@@ -51,11 +59,26 @@ func (c *Client) LogoutURL(ctx context.Context, req *LogoutRequest) (string, err
 		"id_token_hint":            req.IDToken,
 		"post_logout_redirect_uri": req.RedirectURL,
 		"state":                    req.State,
+		"logout_hint":              req.LogoutHint,
 		"ui_locales":               strings.Join(req.UILocales, " "),
 	} {
 		if value != "" {
 			q.Set(name, value)
 		}
 	}
+	for name, values := range req.Params {
+		switch name {
+		case "client_id", "id_token_hint", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales":
+			return "", fmt.Errorf("login: LogoutRequest.Params: %s has a field of its own", name)
+		}
+		q[name] = values
+	}
 	return withQuery(endpoint, q)
+}
+
+func (c *Client) endSession(m *Metadata, endpoint string) (*url.URL, error) {
+	if endpoint == "" {
+		return c.Provider.endpoint(m, endpointEndSession, false)
+	}
+	return checkURL("LogoutRequest.Endpoint", endpoint, c.Provider.local(), c.Provider.AllowInsecureHTTP)
 }
