@@ -85,9 +85,20 @@ type Client struct {
 	// so in any case for the two methods with a certificate. Requests go to the
 	// endpoints that the metadata has for such clients.
 	CertificateBoundTokens bool
+	// AssertionFunc, if set, replaces Key: it returns the client's assertion (RFC 7523,
+	// section 2.2) that somebody else has signed, such as a Kubernetes projected token or
+	// that of a cloud's workload identity. It is asked for each request, and the
+	// method is private_key_jwt.
+	AssertionFunc func(context.Context) (string, error)
+	// AssertionFormat is the client_assertion_type. If "", it is that of RFC 7523; a
+	// SPIFFE JWT-SVID has one of its own.
+	AssertionFormat string
 	// AssertionAudience is the aud of a signed client authentication. If "", it
 	// is the issuer; some servers want the URL of their token endpoint.
 	AssertionAudience string
+	// AssertionType is the typ of a signed client authentication. If "", it is
+	// client-authentication+jwt; a server that does not know that one may want JWT.
+	AssertionType string
 	// RawBasic sends ID and Secret in the Basic header as they are, for servers
 	// that do not decode them. RFC 6749, section 2.3.1 has them form-encoded.
 	RawBasic bool

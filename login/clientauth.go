@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -34,7 +35,10 @@ const (
 )
 
 const (
-	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// assertionType is the typ (draft-ietf-oauth-rfc7523bis), assertionFormat the
+	// client_assertion_type. Rule 60.
+	assertionType   = "client-authentication+jwt"
+	assertionFormat = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	// assertionLife is how long a signed client authentication counts.
 	assertionLife = time.Minute
 )
@@ -70,8 +74,8 @@ func (a *clientAuth) check(m *Metadata, hasSecret bool) error {
 			return a.checkHMAC(a.Secret)
 		}
 	case authPrivateKey:
-		if a.Key == nil {
-			return errors.New("login: Client.Key is nil: private_key_jwt needs it")
+		if a.Key == nil && a.AssertionFunc == nil {
+			return errors.New("login: Client.Key is nil, and Client.AssertionFunc too: private_key_jwt needs one of them")
 		}
 	case "":
 		return noMethod(m.TokenEndpointAuthMethods, a.Key != nil, hasSecret)
@@ -120,6 +124,9 @@ func (c *Client) checkHMAC(secret string) error {
 
 func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
 	var fit []string
+	if c.AssertionFunc != nil {
+		return authPrivateKey
+	}
 	if c.Key != nil {
 		fit = append(fit, authPrivateKey)
 	}
@@ -159,7 +166,7 @@ func (a *clientAuth) apply(ctx context.Context, header http.Header, form url.Val
 			return err
 		}
 		form.Set("client_id", a.ID)
-		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion_type", cmp.Or(a.AssertionFormat, assertionFormat))
 		form.Set("client_assertion", assertion)
 	default:
 		form.Set("client_id", a.ID)
@@ -200,13 +207,28 @@ func (c *Client) secret(ctx context.Context) (string, error) {
 	return secret, nil
 }
 
-// assertion signs who the client is (RFC 7523, section 3), for one request.
+// assertion says who the client is (RFC 7523, section 3), for one request.
 func (a *clientAuth) assertion(ctx context.Context) (string, error) {
+	if a.AssertionFunc == nil || a.method == authSecretJWT {
+		return a.sign(ctx)
+	}
+	// Rule 61.
+	assertion, err := a.AssertionFunc(ctx)
+	if err != nil {
+		return "", fmt.Errorf("login: Client.AssertionFunc: %w", err)
+	}
+	if assertion = strings.TrimSpace(assertion); assertion == "" {
+		return "", errors.New("login: Client.AssertionFunc returned no assertion")
+	}
+	return assertion, nil
+}
+
+func (a *clientAuth) sign(ctx context.Context) (string, error) {
 	key, err := a.signingKey(ctx)
 	if err != nil {
 		return "", err
 	}
-	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(jose.ContentType(cmp.Or(a.AssertionType, assertionType))))
 	if err != nil {
 		return "", fmt.Errorf("login: Client.Key or Client.KeyAlg does not fit: %w", err)
 	}
