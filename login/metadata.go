@@ -28,6 +28,11 @@ type Metadata struct {
 	RevocationEndpoint string `json:"revocation_endpoint"`
 	// IntrospectionEndpoint is of RFC 7662.
 	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	// RegistrationEndpoint is of RFC 7591.
+	RegistrationEndpoint string `json:"registration_endpoint"`
+	// ClientIDMetadataDocumentSupported says that a client_id may be the URL of a
+	// [ClientDocument].
+	ClientIDMetadataDocumentSupported bool `json:"client_id_metadata_document_supported"`
 	// DeviceAuthorizationEndpoint is of RFC 8628.
 	DeviceAuthorizationEndpoint string `json:"device_authorization_endpoint"`
 	// PushedAuthorizationRequestEndpoint and RequirePushedAuthorizationRequests
@@ -110,6 +115,7 @@ const (
 	endpointRevocation    = "revocation"
 	endpointIntrospection = "introspection"
 	endpointDevice        = "device_authorization"
+	endpointRegistration  = "registration"
 	endpointPushed        = "pushed_authorization_request"
 )
 
@@ -128,6 +134,7 @@ func (m *Metadata) endpoint(name string, mtls bool) string {
 		endpointRevocation:    m.RevocationEndpoint,
 		endpointIntrospection: m.IntrospectionEndpoint,
 		endpointDevice:        m.DeviceAuthorizationEndpoint,
+		endpointRegistration:  m.RegistrationEndpoint,
 		endpointPushed:        m.PushedAuthorizationRequestEndpoint,
 	}[name]
 }
