@@ -8,7 +8,8 @@ import (
 // An attempt is one login at its callback, for all requests that a browser sends for
 // it: a reload or a double click ends the first request and waits for its result.
 type attempt struct {
-	done    chan struct{} // closed when the two below are set
+	done    chan struct{} // closed when the three below are set
+	client  *Client
 	session *Session
 	err     error
 

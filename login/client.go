@@ -168,7 +168,10 @@ func (c *Client) UserInfoSource(src oauth2.TokenSource) *authtrip.UserInfoSource
 	if c.Provider == nil {
 		return u // and FindURL says so
 	}
-	u.Issuer, u.VerifyJWT, u.AllowInsecureHTTP = c.Provider.Issuer, c.verifyUserInfo, c.Provider.AllowInsecureHTTP
+	u.VerifyJWT, u.AllowInsecureHTTP = c.verifyUserInfo, c.Provider.AllowInsecureHTTP
+	if c.Provider.TenantIssuer == "" { // else it is that of the ID token
+		u.Issuer = c.Provider.Issuer
+	}
 	if h := c.httpClient(); h != nil {
 		u.Base = h.Transport
 	}

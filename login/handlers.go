@@ -25,8 +25,13 @@ import (
 // functions are, must not be copied, and its fields must not be modified after
 // first use.
 type Handlers struct {
-	// Client is the application; required.
+	// Client is the application; required, unless Clients is set.
 	Client *Client
+	// Clients, if set, chooses the client in its place: an application with several
+	// servers, or tenants, has one for each. tx is nil for a login that begins and for a
+	// logout, where r says which; at the callback it is the login that was begun, and its
+	// Issuer and ClientID are those of the client to return.
+	Clients func(r *http.Request, tx *Transaction) (*Client, error)
 	// Transactions carries logins over to Callback. If nil, they are kept in this
 	// process's memory.
 	Transactions *Transactions
@@ -73,7 +78,7 @@ func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 		notAllowed(w, http.MethodGet)
 		return
 	}
-	at, err := h.begin(w, r)
+	at, err := h.begin(w, r, nil)
 	if err != nil {
 		h.fail(w, r, err, "login")
 		return
@@ -81,26 +86,99 @@ func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, at, http.StatusSeeOther)
 }
 
-func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error) {
+// Initiate is [Handlers.Login] for a login that another site begins (OpenID Connect Core
+// 1.0, section 4): the page that is registered as the initiate_login_uri. iss must be the
+// client's issuer; login_hint is passed on, and the browser goes to target_link_uri in the
+// end if that is a page of this application.
+func (h *Handlers) Initiate(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		notAllowed(w, "GET, POST")
+		return
+	}
+	at, err := h.begin(w, r, func(c *Client, req *AuthRequest) error { return h.initiate(c, r, req) })
+	if err != nil {
+		h.fail(w, r, err, "login")
+		return
+	}
+	http.Redirect(w, r, at, http.StatusSeeOther)
+}
+
+func (h *Handlers) initiate(c *Client, r *http.Request, req *AuthRequest) error {
+	q := r.URL.Query()
+	if r.Method == http.MethodPost {
+		form, err := postForm(r)
+		if err != nil {
+			return err
+		}
+		q = form
+	}
+	if iss := q["iss"]; len(iss) != 1 || iss[0] != c.Provider.Issuer {
+		return refuse("iss", "the login is asked for at a server of which this client is not", c.Provider.Issuer, q.Get("iss"))
+	}
+	if req.LoginHint == "" {
+		req.LoginHint = q.Get("login_hint")
+	}
+	target, err := url.Parse(q.Get("target_link_uri"))
+	own, oerr := url.Parse(c.RedirectURL)
+	if err == nil && oerr == nil && strings.EqualFold(target.Scheme, own.Scheme) && strings.EqualFold(target.Host, own.Host) {
+		req.ReturnTo = h.localPath(target.RequestURI())
+	}
+	return nil
+}
+
+// client returns the one that r is for.
+func (h *Handlers) client(r *http.Request, tx *Transaction) (*Client, error) {
+	if h.Clients == nil {
+		return h.Client, nil
+	}
+	c, err := h.Clients(r, tx)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, &CheckError{Check: "client", Reason: "there is none for this request"}
+	}
+	return c, nil
+}
+
+// request returns what the login asks for, to be changed by the caller.
+func (h *Handlers) request(r *http.Request) (*AuthRequest, error) {
+	req := new(AuthRequest)
+	if h.Request == nil {
+		return req, nil
+	}
+	made, err := h.Request(r)
+	if err == nil && made != nil {
+		*req = *made
+	}
+	return req, err
+}
+
+// begin returns where to send the browser; then may change what is asked for.
+func (h *Handlers) begin(w http.ResponseWriter, r *http.Request, then func(*Client, *AuthRequest) error) (string, error) {
 	if err := h.check(); err != nil {
 		return "", err
 	}
-	req := new(AuthRequest)
-	if h.Request != nil {
-		made, err := h.Request(r)
-		if err != nil {
-			return "", err
-		}
-		if made != nil {
-			*req = *made
-		}
-	}
-	req.ReturnTo = h.localPath(r.URL.Query().Get("return_to"))
-	at, tx, err := h.Client.AuthCodeURL(r.Context(), req)
+	c, err := h.client(r, nil)
 	if err != nil {
 		return "", err
 	}
-	if again := requested(r, h.Client.StrippedPrefix).RequestURI(); isLocalPath(again) {
+	req, err := h.request(r)
+	if err != nil {
+		return "", err
+	}
+	req.ReturnTo = h.localPath(r.URL.Query().Get("return_to"))
+	if then != nil {
+		if err = then(c, req); err != nil {
+			return "", err
+		}
+	}
+	at, tx, err := c.AuthCodeURL(r.Context(), req)
+	if err != nil {
+		return "", err
+	}
+	if again := requested(r, c.StrippedPrefix).RequestURI(); r.Method == http.MethodGet && IsLocalPath(again) {
 		tx.Again = again
 	}
 	return at, h.transactions().Keep(r.Context(), w, r, tx)
@@ -109,8 +187,8 @@ func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error)
 // check looks at what is configured; the errors name the field.
 func (h *Handlers) check() error {
 	switch {
-	case h.Client == nil:
-		return errors.New("login: Handlers.Client is nil")
+	case h.Client == nil && h.Clients == nil:
+		return errors.New("login: Handlers.Client is nil, and Handlers.Clients too")
 	case h.OnLogin == nil:
 		return errors.New("login: Handlers.OnLogin is nil")
 	}
@@ -139,7 +217,7 @@ func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 		_, _ = postForm(r)
 	}
 	f, at, err := h.redeem(r)
-	if f != nil && isEnded(err) && isLocalPath(f.tx.Again) {
+	if f != nil && isEnded(err) && IsLocalPath(f.tx.Again) {
 		h.transactions().removeCookie(w, f)
 		http.Redirect(w, r, f.tx.Again, http.StatusSeeOther)
 		return
@@ -148,7 +226,7 @@ func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 		h.transactions().removeCookie(w, f)
 		h.attempts.take(at)
 		if err = h.OnLogin(w, r, at.session); err != nil {
-			h.revoke(r.Context(), at.session.Token) // nobody else knows them
+			h.revoke(r.Context(), at.client, at.session.Token) // nobody else knows them
 		}
 	}
 	if err != nil {
@@ -172,8 +250,11 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 		h.attempts.finish(key, at, nil, err, false, nil)
 	case own:
 		ctx := context.WithoutCancel(r.Context())
-		s, err := h.exchange(ctx, r, f)
-		h.attempts.finish(key, at, s, err, r.Context().Err() != nil, func(s *Session) { h.revoke(ctx, s.Token) })
+		var s *Session
+		if at.client, err = h.client(r, f.tx); err == nil {
+			s, err = h.exchange(ctx, r, at.client, f)
+		}
+		h.attempts.finish(key, at, s, err, r.Context().Err() != nil, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
 	}
 	select {
 	case <-at.done:
@@ -185,16 +266,16 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 	return f, at, at.err
 }
 
-func (h *Handlers) exchange(ctx context.Context, r *http.Request, f *found) (*Session, error) {
+func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *found) (*Session, error) {
 	// While the server is out of reach, the login is not spent: the user can
 	// reload the page.
-	if _, err := h.Client.prepare(ctx, f.tx); err != nil {
+	if _, err := c.prepare(ctx, f.tx); err != nil {
 		return nil, err
 	}
 	if err := h.transactions().spend(ctx, f.tx); err != nil {
 		return nil, err
 	}
-	return h.Client.Exchange(ctx, f.tx, r)
+	return c.Exchange(ctx, f.tx, r)
 }
 
 // Logout ends the session, here and at the server. It takes a POST from a page of
@@ -213,18 +294,22 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err, "logout")
 		return
 	}
+	c, err := h.client(r, nil)
+	if err != nil {
+		h.fail(w, r, err, "logout")
+		return
+	}
 	var tok *oauth2.Token
 	if h.OnLogout != nil {
-		var err error
 		if tok, err = h.OnLogout(w, r); err != nil {
 			h.fail(w, r, err, "logout")
 			return
 		}
 	}
 	if tok != nil {
-		h.revoke(r.Context(), tok)
+		h.revoke(r.Context(), c, tok)
 	}
-	at, err := h.endSession(w, r, tok)
+	at, err := h.endSession(w, r, c, tok)
 	if err != nil {
 		h.fail(w, r, err, "logout")
 		return
@@ -233,7 +318,7 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 }
 
 // endSession returns where to send the browser so that the session at the server ends.
-func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, tok *oauth2.Token) (string, error) {
+func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, c *Client, tok *oauth2.Token) (string, error) {
 	req := new(LogoutRequest)
 	if h.LogoutRequest != nil {
 		made, err := h.LogoutRequest(r, tok)
@@ -253,10 +338,10 @@ func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, tok *oauth
 	if req.RedirectURL != "" && req.State == "" {
 		req.State = secret()
 		cookie := h.logoutCookie(req.RedirectURL)
-		cookie.Value, cookie.MaxAge = hashed(req.State), int(h.Client.loginTimeout()/time.Second)
+		cookie.Value, cookie.MaxAge = hashed(req.State), int(c.loginTimeout()/time.Second)
 		http.SetCookie(w, cookie)
 	}
-	at, err := h.Client.LogoutURL(r.Context(), req)
+	at, err := c.LogoutURL(r.Context(), req)
 	if err == nil {
 		return at, nil
 	}
@@ -296,10 +381,10 @@ func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 }
 
 // revoke does what can be done in a few seconds. What cannot, ends by itself.
-func (h *Handlers) revoke(ctx context.Context, tok *oauth2.Token) {
+func (h *Handlers) revoke(ctx context.Context, c *Client, tok *oauth2.Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
-	_ = h.Client.Revoke(ctx, tok)
+	_ = c.Revoke(ctx, tok)
 }
 
 func (h *Handlers) transactions() *Transactions {
@@ -319,40 +404,10 @@ func (h *Handlers) home() string {
 // localPath returns a path of this application: raw if it is one, else Home. A
 // browser takes "//host" and "/\host" for another one's.
 func (h *Handlers) localPath(raw string) string {
-	if !isLocalPath(raw) {
+	if !IsLocalPath(raw) {
 		return h.home()
 	}
 	return raw
-}
-
-func isLocalPath(raw string) bool {
-	const most = 1024
-	if raw == "" || len(raw) > most || raw[0] != '/' || strings.HasPrefix(raw, "//") {
-		return false
-	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }) {
-		return false
-	}
-	u, err := url.Parse(raw)
-	return err == nil && u.Scheme == "" && u.Host == "" && u.User == nil && !strings.HasPrefix(u.Path, "//")
-}
-
-// private keeps what a page of a login says out of caches and of other sites.
-func private(w http.ResponseWriter) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("X-Content-Type-Options", "nosniff")
-}
-
-// plain is for a page of this package: it loads nothing and is in no frame.
-func plain(w http.ResponseWriter) {
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-}
-
-func notAllowed(w http.ResponseWriter, methods string) {
-	w.Header().Set("Allow", methods)
-	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 }
 
 // checkOrigin is the check that a request comes from a page of this application.
@@ -370,29 +425,4 @@ func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error, what 
 	}
 	plain(w)
 	http.Error(w, text, status)
-}
-
-// StatusCode returns the status with which a web application answers err: 400
-// for a *[CheckError], 403 for an *[AuthorizationError] and for a request of another
-// site, 503 for one that passes, 502 for a server that failed, 500 for anything else.
-func StatusCode(err error) int {
-	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
-		if ae.Temporary() {
-			return http.StatusServiceUnavailable
-		}
-		return http.StatusForbidden
-	}
-	if ce, ok := errors.AsType[*CheckError](err); ok {
-		if strings.HasPrefix(ce.Check, "id_token") || strings.HasPrefix(ce.Check, "metadata") || ce.Check == "token_type" {
-			return http.StatusBadGateway
-		}
-		if ce.Check == checkOrigin {
-			return http.StatusForbidden
-		}
-		return http.StatusBadRequest
-	}
-	if isServerFault(err) {
-		return http.StatusBadGateway
-	}
-	return http.StatusInternalServerError
 }

@@ -58,6 +58,7 @@ func (t *IDToken) Claims(v any) error {
 type idClaims struct {
 	wire.IDClaims
 	AuthorizedParty string   `json:"azp"`
+	Tenant          string   `json:"tid"`
 	AccessTokenHash string   `json:"at_hash"`
 	ACR             word     `json:"acr"`
 	AMR             words    `json:"amr"`
@@ -69,7 +70,7 @@ type idClaims struct {
 // claimMatters names the claims on which a decision is built.
 func claimMatters(name string) bool {
 	switch name {
-	case "iss", "sub", "aud", "azp", "exp", "iat", "nbf", "nonce", "auth_time", "at_hash", "sid", "jti", "events":
+	case "iss", "sub", "aud", "azp", "exp", "iat", "nbf", "nonce", "auth_time", "at_hash", "sid", "tid", "jti", "events":
 		return true
 	}
 	return false
@@ -138,7 +139,7 @@ func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *
 	if _, err := parseJWT(raw, algs, "id_token"); err != nil {
 		return nil, nil, err
 	}
-	config := &oidc.Config{ClientID: c.ID, SkipExpiryCheck: true}
+	config := &oidc.Config{ClientID: c.ID, SkipExpiryCheck: true, SkipIssuerCheck: c.Provider.TenantIssuer != ""}
 	for _, alg := range algs {
 		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(alg))
 	}
@@ -162,8 +163,8 @@ func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *
 // checkParties holds iss and aud against those of the client.
 func (c *Client) checkParties(claims *idClaims) error {
 	switch {
-	case claims.Issuer != c.Provider.Issuer:
-		return refuse("id_token iss", "is another server's", c.Provider.Issuer, claims.Issuer)
+	case !c.Provider.issues(claims.Issuer, claims.Tenant):
+		return refuse("id_token iss", "is another server's, or of a tenant that is not taken", c.Provider.Issuer, claims.Issuer)
 	case !contains(claims.Audience, c.ID):
 		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
 	}
@@ -354,12 +355,12 @@ func (c *Client) verifyJWT(ctx context.Context, m *Metadata, raw, what string, a
 	if err != nil {
 		return nil, nil, (&providerKeys{err: err}).failure(what)
 	}
-	var claims wire.IDClaims
+	var claims idClaims
 	if decodeExact(payload, &claims, claimMatters) != nil {
 		return nil, nil, &CheckError{Check: what, Reason: "holds no claims"}
 	}
 	switch {
-	case claims.Issuer != "" && claims.Issuer != c.Provider.Issuer:
+	case claims.Issuer != "" && !c.Provider.issues(claims.Issuer, claims.Tenant):
 		return nil, nil, refuse(what+" iss", "is another server's", c.Provider.Issuer, claims.Issuer)
 	case len(claims.Audience) > 0 && !contains(claims.Audience, c.ID):
 		return nil, nil, refuse(what+" aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))

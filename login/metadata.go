@@ -81,9 +81,7 @@ func memberMatters(name string) bool {
 		strings.HasSuffix(name, "_endpoint") || strings.HasSuffix(name, "_uri")
 }
 
-// parseMetadata reads the metadata of issuer. Rule 45: any other one's is not
-// used, not even in part.
-func parseMetadata(body []byte, issuer string) (*Metadata, error) {
+func parseMetadata(body []byte) (*Metadata, error) {
 	m := new(Metadata)
 	if err := decodeExact(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
@@ -91,16 +89,19 @@ func parseMetadata(body []byte, issuer string) (*Metadata, error) {
 	if m.Issuer == "" && m.AuthorizationEndpoint == "" && m.TokenEndpoint == "" {
 		return nil, errors.New("the answer is not the JSON of metadata: it has no issuer and no endpoint")
 	}
-	if err := m.checkIssuer(issuer); err != nil {
-		return nil, err
-	}
 	m.raw = exactly(body, memberMatters)
 	return m, nil
 }
 
-func (m *Metadata) checkIssuer(issuer string) error {
-	if m.Issuer != issuer {
-		return refuse("metadata issuer", "is not the one that was asked for", issuer, m.Issuer)
+// checkMetadata implements Rule 45: metadata of another issuer is not used, not even in
+// part.
+func (p *Provider) checkMetadata(m *Metadata) error {
+	want := p.Issuer
+	if p.TenantIssuer != "" {
+		want = p.TenantIssuer
+	}
+	if m.Issuer != want {
+		return refuse("metadata issuer", "is not the one that was asked for", want, m.Issuer)
 	}
 	return nil
 }

@@ -36,6 +36,16 @@ type Provider struct {
 	// Static describes a provider that publishes nothing; its Issuer, if any,
 	// must be the one above. If nil, the metadata is asked for.
 	Static *Metadata
+	// TenantIssuer is for a server whose ID tokens have an issuer of their tenant, and whose
+	// metadata has a placeholder for it: Microsoft Entra's
+	// https://login.microsoftonline.com/{tenantid}/v2.0, exactly as the metadata writes it.
+	// The iss of an ID token must be that, with the token's own tid for {tenantid}, and
+	// Tenants must take the tid. Issuer says where the metadata is, such as
+	// https://login.microsoftonline.com/organizations/v2.0. If "", there is one issuer.
+	TenantIssuer string
+	// Tenants reports whether users of a tenant may log in; required with TenantIssuer,
+	// as anybody can make a tenant.
+	Tenants func(tenant string) bool
 	// TTL is how long metadata and keys are good. If 0, it is an hour; negative
 	// means for ever. A signature of an unknown key is a reason to ask for the
 	// keys sooner, but not more often than every 30 seconds.
@@ -101,7 +111,7 @@ func (p *Provider) static() (*Metadata, error) {
 	if p.Static.Issuer == "" {
 		return p.Static, nil
 	}
-	return p.Static, p.Static.checkIssuer(p.Issuer)
+	return p.Static, p.checkMetadata(p.Static)
 }
 
 func (p *Provider) ttl() time.Duration {
@@ -123,7 +133,34 @@ func (p *Provider) check() error {
 	if u.RawQuery != "" || u.ForceQuery {
 		return errors.New("login: Provider.Issuer must have no query")
 	}
+	if p.TenantIssuer == "" {
+		return nil
+	}
+	if strings.Count(p.TenantIssuer, tenantID) != 1 {
+		return errors.New("login: Provider.TenantIssuer must have " + tenantID + " once")
+	}
+	if p.Tenants == nil {
+		return errors.New("login: Provider.Tenants is nil: with TenantIssuer it says whose users may log in")
+	}
 	return nil
+}
+
+const tenantID = "{tenantid}"
+
+// issues reports whether iss is an issuer of p's tokens; tenant is what the same token says
+// that its tenant is.
+func (p *Provider) issues(iss, tenant string) bool {
+	if p.TenantIssuer == "" {
+		return iss == p.Issuer
+	}
+	return isTenant(tenant) && iss == strings.Replace(p.TenantIssuer, tenantID, tenant, 1) && p.Tenants(tenant)
+}
+
+// isTenant reports whether a tenant is a UUID, as it is written by the server.
+func isTenant(s string) bool {
+	return len(s) == 36 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
+	})
 }
 
 // local reports whether the issuer itself is on this machine over plain http.
@@ -180,7 +217,13 @@ func (p *Provider) read(ctx context.Context, at string) (*Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := parseMetadata(body, p.Issuer)
+	m, err := parseMetadata(body)
+	if err == nil {
+		err = p.checkMetadata(m)
+	}
+	if err != nil {
+		m = nil
+	}
 	return m, asEndpointError("metadata", err)
 }
 
