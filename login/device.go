@@ -30,7 +30,8 @@ const (
 
 // DeviceAuth begins a login on another device (RFC 8628): the user opens the
 // answer's VerificationURI there and types its UserCode. [Client.DeviceToken]
-// waits for that. Of req, Scopes, Resources and Params count.
+// waits for that. Of req, Scopes, AddScopes, Resources, AuthorizationDetails and Params
+// count.
 //
 // It blocks until the answer is there or ctx ends. Its errors are those of
 // [Provider.Metadata], *[EndpointError], and plain ones that name the field that
@@ -56,6 +57,9 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	}
 	if len(resources) > 0 {
 		form["resource"] = resources
+	}
+	if err := addDetails(form, req.AuthorizationDetails); err != nil {
+		return nil, err
 	}
 	if err := addParams(form, req.Params); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,9 @@ type Session struct {
 	// Resources are what was asked for (RFC 8707). A refresh asks for the same: they
 	// are noted in the Token's Extra.
 	Resources []string
+	// AuthorizationDetails are what was granted (RFC 9396, section 7), as JSON; nil if the
+	// server does not say.
+	AuthorizationDetails json.RawMessage
 	// ReturnTo is that of the [AuthRequest].
 	ReturnTo string
 }
@@ -74,7 +78,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 		if len(tx.Resources) > 0 {
 			form["resource"] = tx.Resources
 		}
-		return nil
+		return addParams(form, tx.TokenParams)
 	}
 	tok, err := g.Refresh(ctx, nil)
 	if err != nil {
@@ -126,6 +130,9 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 	}
 	if scope, ok := tok.Extra("scope").(string); ok && scope != "" {
 		s.Scopes = strings.Fields(scope)
+	}
+	if details, ok := tok.Extra("authorization_details").([]any); ok {
+		s.AuthorizationDetails, _ = json.Marshal(details) // as it was read
 	}
 	raw, err := rawIDToken(tok)
 	switch {

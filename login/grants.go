@@ -18,6 +18,8 @@ type TokenRequest struct {
 	Scopes []string
 	// Resources replaces those of the Client if it is not nil.
 	Resources []string
+	// AuthorizationDetails are those of an [AuthRequest].
+	AuthorizationDetails []any
 	// Params are further parameters, such as audience. Those that this package
 	// sets cannot be among them.
 	Params url.Values
@@ -97,6 +99,9 @@ func (c *Client) refresher(grantType string, req *TokenRequest, own func(context
 // params returns the parameters of a request that never change.
 func (c *Client) params(req *TokenRequest) (url.Values, error) {
 	params := make(url.Values)
+	if err := addDetails(params, req.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	if err := addParams(params, req.Params); err != nil {
 		return nil, err
 	}

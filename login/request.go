@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -47,9 +48,14 @@ type AuthRequest struct {
 	// ReturnTo is kept and given back in [Session.ReturnTo]: where the user
 	// wanted to go.
 	ReturnTo string
+	// AuthorizationDetails say in detail what is asked for (RFC 9396): each an object with
+	// a type, as a struct or a map. What was granted is in [Session.AuthorizationDetails].
+	AuthorizationDetails []any
 	// Params are further parameters. Those that this package sets cannot be
 	// among them.
 	Params url.Values
+	// TokenParams are further parameters of the code exchange. The same holds for them.
+	TokenParams url.Values
 }
 
 // StepUp returns the request for what a server's challenge asks for: more scope
@@ -176,6 +182,10 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 	if err := checkResources(tx.Resources); err != nil {
 		return nil, err
 	}
+	if err := addParams(make(url.Values), req.TokenParams); err != nil {
+		return nil, err
+	}
+	tx.TokenParams = req.TokenParams
 	tx.begin(slices.Contains(tx.Scopes, scopeOpenID))
 	return tx, nil
 }
@@ -239,7 +249,34 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if len(tx.Resources) > 0 {
 		form["resource"] = tx.Resources
 	}
+	if err := addDetails(form, req.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	return form, addParams(form, req.Params)
+}
+
+// addDetails adds authorization_details (RFC 9396, section 2).
+func addDetails(form url.Values, details []any) error {
+	if len(details) == 0 {
+		return nil
+	}
+	for _, d := range details {
+		doc, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("login: AuthorizationDetails: %w", err)
+		}
+		all, _, err := members(doc)
+		var typ string
+		if err != nil || json.Unmarshal(all["type"], &typ) != nil || typ == "" {
+			return errors.New("login: AuthorizationDetails: each must be an object with a type")
+		}
+	}
+	doc, err := json.Marshal(details)
+	if err != nil {
+		return fmt.Errorf("login: AuthorizationDetails: %w", err)
+	}
+	form.Set("authorization_details", string(doc))
+	return nil
 }
 
 // reserved reports whether a parameter has a field of its own, or is one that
@@ -248,7 +285,7 @@ func reserved(name string) bool {
 	switch name {
 	case "response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "state", "nonce",
 		"code_challenge", "code_challenge_method", "code", "code_verifier", "scope", "resource", "max_age",
-		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type":
+		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type", "refresh_token":
 		return true
 	}
 	return false

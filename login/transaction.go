@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,8 @@ type Transaction struct {
 	MaxAge    *int64   `json:"max_age,omitempty"`
 	FormPost  bool     `json:"form_post,omitempty"`
 	ReturnTo  string   `json:"return_to,omitempty"`
+	// TokenParams are of the AuthRequest too.
+	TokenParams url.Values `json:"token_params,omitempty"`
 	// Again is the page of this application that began the login: where the browser goes
 	// if the login has taken too long, or is over. [Handlers] sets it.
 	Again string `json:"again,omitempty"`
