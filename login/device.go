@@ -191,6 +191,13 @@ func (p *poll) wait(ctx context.Context) error {
 	if !time.Now().Before(p.until) {
 		return &AuthorizationError{Code: "expired_token"}
 	}
+	if left := time.Until(p.until); p.interval > left+maxPause {
+		// The code will have expired long before the server lets anybody ask again.
+		if err := pause(ctx, left); err != nil {
+			return err
+		}
+		return &AuthorizationError{Code: "expired_token"}
+	}
 	return pause(ctx, p.interval)
 }
 

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Handlers are the three pages of a web application that logs its users in. Each
+// Handlers are the pages of a web application that logs its users in. Each
 // method is an [http.HandlerFunc], mounted where the application likes, Callback
 // at the path of the client's RedirectURL:
 //
@@ -254,7 +254,11 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 		if at.client, err = h.client(r, f.tx); err == nil {
 			s, err = h.exchange(ctx, r, at.client, f)
 		}
-		h.attempts.finish(key, at, s, err, r.Context().Err() != nil, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
+		gone := r.Context().Err() != nil
+		h.attempts.finish(key, at, s, err, gone, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
+		if !gone { // whatever happens from now on, the result is this request's
+			return f, at, err
+		}
 	}
 	select {
 	case <-at.done:
