@@ -120,6 +120,9 @@ type Client struct {
 	// (RFC 9126) instead of through the browser. It is done in any case if the
 	// metadata requires it.
 	PushRequests bool
+	// SignRequests signs each authorization request with Key (RFC 9101), so that no
+	// browser can change it. It is done in any case if the metadata requires it.
+	SignRequests bool
 	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
 	// those of the metadata. "none" and the symmetric ones never are.
 	IDTokenAlgs []string

@@ -39,6 +39,9 @@ type Metadata struct {
 	// are of RFC 9126.
 	PushedAuthorizationRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
 	RequirePushedAuthorizationRequests bool   `json:"require_pushed_authorization_requests"`
+	// RequireSignedRequestObject and RequestObjectSigningAlgs are of RFC 9101.
+	RequireSignedRequestObject bool     `json:"require_signed_request_object"`
+	RequestObjectSigningAlgs   []string `json:"request_object_signing_alg_values_supported"`
 	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
 	// without iss is refused then.
 	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`

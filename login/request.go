@@ -128,7 +128,13 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err != nil {
 		return "", nil, err
 	}
-	if c.PushRequests || m.RequirePushedAuthorizationRequests {
+	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests
+	if c.SignRequests || m.RequireSignedRequestObject {
+		if form, err = c.signRequest(m, form, pushed); err != nil {
+			return "", nil, err
+		}
+	}
+	if pushed {
 		if form, err = c.push(ctx, form); err != nil {
 			return "", nil, err
 		}

@@ -112,11 +112,15 @@ func panvaClients(p places, key *ecdsa.PrivateKey) []map[string]any {
 	byKey["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "mine", Use: "sig", Algorithm: "ES256"}}}
 	pushed := base("pushed", "client_secret_basic")
 	pushed["require_pushed_authorization_requests"] = true
+	byRequest := base("request object", "private_key_jwt")
+	byRequest["token_endpoint_auth_signing_alg"], byRequest["request_object_signing_alg"] = "ES256", "ES256"
+	byRequest["require_signed_request_object"] = true
+	byRequest["jwks"] = byKey["jwks"]
 	told := base("backchannel", "client_secret_basic")
 	told["backchannel_logout_uri"] = p.app.URL + "/backchannel"
 	told["backchannel_logout_session_required"] = true
 	return []map[string]any{
-		told,
+		told, byRequest,
 		base("client_secret_basic", "client_secret_basic"), base("client_secret_post", "client_secret_post"),
 		base("client_secret_jwt", "client_secret_jwt"), base("none", "none"), byKey, signed, pushed,
 	}
@@ -147,6 +151,8 @@ func TestPanva(t *testing.T) {
 		{ID: "none"},
 		{ID: "signed", Secret: panvaSecret},
 		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
+		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true},
+		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true, PushRequests: true},
 	} {
 		s := make(c)
 		t.Run(c.ID, func(t *testing.T) {

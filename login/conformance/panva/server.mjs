@@ -41,6 +41,7 @@ lines.once('line', async (line) => {
       pushedAuthorizationRequests: { enabled: true },
       revocation: { enabled: true },
       rpInitiatedLogout: { enabled: true },
+      requestObjects: { enabled: true },
       userinfo: { enabled: true },
     },
   });
