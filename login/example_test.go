@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -162,6 +163,19 @@ func ExampleClient_Exchange() {
 	// Output:
 	// alice [openid]
 	// login: transaction: the login is over: its state was used before
+}
+
+// A service in Kubernetes has no secret: the cluster signs who it is, in a file that
+// the kubelet writes anew before it expires.
+func ExampleClient_workloadIdentity() {
+	const file = "/var/run/secrets/tokens/oauth"
+	client := &login.Client{
+		Provider:      &login.Provider{Issuer: "https://issuer.example"},
+		ID:            "my-service",
+		AssertionFunc: func(context.Context) (string, error) { b, err := os.ReadFile(file); return string(b), err },
+	}
+	src := &authtrip.Source{Refresher: client.ClientCredentials(nil)}
+	_ = &http.Client{Transport: &authtrip.Transport{Source: src}}
 }
 
 // exampleServer is a provider where alice is always logged in and says yes, and a
