@@ -203,7 +203,7 @@ func TestRedirectFromElsewhereDoesNotRegainTheToken(t *testing.T) {
 				got, n := "", 0
 				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
 					got += map[bool]string{true: "1", false: "0"}[req.Header.Get("Authorization") != ""]
-					resp := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}}
+					resp := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}, Request: req}
 					if n++; n < len(tt.hops) {
 						resp.StatusCode = code
 						resp.Header.Set("Location", tt.hops[n]+"/chosen")
