@@ -76,7 +76,7 @@ func TestStepUpIsOfOneSessionAndOneOrigin(t *testing.T) {
 		for _, name := range []string{"alice", "bob"} {
 			for _, host := range []string{"a.example", "b.example"} {
 				ctx := context.WithValue(t.Context(), user{}, name)
-				if _, err := tr.RoundTrip(newGet(t, ctx, "https://"+host+"/")); err != nil {
+				if _, err := tr.RoundTrip(newGet(ctx, t, "https://"+host+"/")); err != nil {
 					t.Fatal(err)
 				}
 				if want := "Bearer " + name + host + "+"; sent != want {
@@ -116,7 +116,7 @@ func TestStepUpThatIsRejectedIsForgotten(t *testing.T) {
 		if i == 2 {
 			valid = "up2"
 		}
-		resp, err := tr.RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+		resp, err := tr.RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 		if err != nil || resp.StatusCode != want {
 			t.Errorf("request %d: %v, %v, want %d", i, resp, err, want)
 		}
