@@ -114,7 +114,7 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 	var next *snapshot
 	var err error
 	if blamed {
-		next, err = t.fresh(try)
+		next, err = t.fresh(try.req.Context(), try)
 	} else {
 		next, err = t.raised.ask(t.OnChallenge, try, c)
 	}
@@ -171,8 +171,7 @@ func (t *Transport) unanswered(resp *http.Response, try attempt, reason error) (
 }
 
 // fresh returns the token that follows the one that was rejected.
-func (t *Transport) fresh(try attempt) (*snapshot, error) {
-	ctx := try.req.Context()
+func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
 	if try.snap == try.given {
 		return replacement(ctx, t.tokens(), try.snap)
 	}

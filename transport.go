@@ -30,8 +30,8 @@
 // # Redirects
 //
 // The token goes to the origins in [Transport.Origins] and to no other; without
-// that list, to the origin of the request, and a redirect that leaves it leaves
-// the token behind for good.
+// that list, to the origin of the request. A redirect that leaves them leaves the
+// token behind for good, also where it comes back.
 //
 // # Storage
 //
