@@ -38,6 +38,9 @@ func (w *world) checkSend(cfg *config, i int, f Facts, c *chooser) {
 	if p.waiting || p.req.at != noRequest {
 		c.broken("I7: sent before the next attempt is due")
 	}
+	if p.m.Known.IsLogout() {
+		c.broken("I2: a refresh is asked for after a logout")
+	}
 	if cfg.care == Free || p.known == 0 {
 		return
 	}
@@ -89,6 +92,9 @@ func (w *world) checkPublished(cfg *config, i int, c *chooser) {
 	if cfg.care == Careful && !w.tokens[p.published].saved {
 		c.broken("I3: handed out before it is saved")
 	}
+	if cfg.care == Free && p.m.Newest != Settled {
+		c.broken("I7: what costs nothing asks the Store again and again")
+	}
 	if w.position(p.published) != p.m.Known {
 		c.broken("I8: a token of another session is handed out")
 	}
@@ -111,6 +117,9 @@ func checkChange(cfg *config, was, is *world, c *chooser) {
 		order := q.m.Known.Compare(p.m.Known)
 		if order < 0 {
 			c.broken("I4: an older token takes the place of a newer one in memory")
+		}
+		if order != 0 && q.m.Doubt {
+			c.broken("IE: the unknown outcome of one token is taken for another's")
 		}
 		dropped := order == 0 && p.m.Newest != Settled && q.known != p.known
 		if dropped && !(is.store.ver != 0 && is.store.tok == q.known) && cfg.care != Free {

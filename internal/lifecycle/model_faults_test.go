@@ -232,7 +232,12 @@ func (w *world) setToken(cfg *config, i int, c *chooser) bool {
 	if !w.over(cfg, i, Record{Position: at}, t, c) {
 		return true
 	}
+	held := p.m.Newest == Held
 	p.m.Know(at)
+	if held && cfg.slip == slipUser {
+		p.m.Newest = Held
+		return true
+	}
 	p.known, p.published, p.access, p.window, p.waiting = t, t, Fresh, false, false
 	return true
 }

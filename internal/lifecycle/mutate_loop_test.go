@@ -21,6 +21,10 @@ const (
 	slipLook         // who has a fresh token does not look at the Store once a span
 	slipLate         // a late answer is ignored
 	slipNumber       // a new login is numbered without a look at the Store
+	slipClock        // a marker's age is taken from its writer's clock
+	slipUser         // a successor that is not saved outlives a new login
+	slipCount        // what was certainly not processed counts as a send
+	slipWinner       // on a conflict, whatever is in the Store counts as newer
 	numSlips
 )
 
@@ -30,6 +34,7 @@ var slipNames = [numSlips]string{
 	slipPublish: "handed out before it is saved", slipLease: "the lease is given back early",
 	slipVersion: "no versions", slipStall: "no check of age", slipLook: "nobody looks",
 	slipLate: "late answers are ignored", slipNumber: "logins are not numbered",
+	slipWinner: "who wrote the record has won", slipCount: "what was not processed counts", slipClock: "somebody else's clock counts", slipUser: "a successor outlives a new login",
 }
 
 func TestEverySlipOfTheLoopIsFound(t *testing.T) {
