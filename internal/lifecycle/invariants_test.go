@@ -24,7 +24,8 @@ func (w *world) checkStep(cfg *config, i int, f Facts, step Step, c *chooser) {
 			c.broken("I2: a session is reported as over, and is not")
 		}
 	}
-	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && f.Marker == Ready && p.readVer == w.store.ver {
+	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && p.readVer == w.store.ver &&
+		(f.Marker == Ready || p.unsent && p.m.read.Marking.Owner == p.m.Self && !p.m.read.Marking.Doubt) {
 		c.broken("IU: a marker is left behind")
 	}
 	if (step == EndSession || step == Rest && f.Token == Over) && f.Stored == HasRecord && f.Order == Same &&

@@ -208,6 +208,7 @@ func (w *world) stop(cfg *config, i int, c *chooser) bool {
 	if cfg.slip != slipStall {
 		p.m.Unready()
 	}
+	p.unsent = false
 	w.giveBack(i)
 	return true
 }

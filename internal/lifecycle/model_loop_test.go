@@ -90,6 +90,7 @@ func (w *world) rest(cfg *config, i int, step Step) {
 		p.looked = said != NoAnswer && p.readVer == w.store.ver
 	}
 	p.m.Rested()
+	p.unsent = false
 	p.unread()
 	w.release(cfg, i)
 }
@@ -226,6 +227,7 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 	r := p.req
 	p.sending = false
 	was := p.m.Known
+	p.unsent = o == NotProcessed
 	if o == NotProcessed && cfg.slip == slipCount {
 		o = Unknown
 	}

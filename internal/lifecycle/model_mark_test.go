@@ -133,7 +133,7 @@ func (w *world) packProcess(k *packer, i int, place *[maxProcs]int, undo bool) {
 	}
 	k.put(seen, 2)
 	marked := w.store.rec.Marking.There
-	k.putBits(aged, p.old && seen != 0 && (marked || aged || undo), p.looked && marked, p.waiting, p.window, p.sending, p.holds)
+	k.putBits(aged, p.old && seen != 0 && (marked || aged || undo), p.looked && marked, p.waiting, p.window, p.sending, p.holds, p.unsent)
 	k.put(uint64(p.req.at), 2)
 	if p.req.at != noRequest {
 		k.put(uint64(p.req.tok), 4)
