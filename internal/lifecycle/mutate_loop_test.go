@@ -39,6 +39,9 @@ var slipNames = [numSlips]string{
 
 func TestEverySlipOfTheLoopIsFound(t *testing.T) {
 	for s := slipOpen; s < numSlips; s++ {
+		if raced && s > slipSpan {
+			break
+		}
 		how := ""
 		for _, cfg := range probes() {
 			cfg.slip = s
