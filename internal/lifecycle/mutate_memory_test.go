@@ -52,7 +52,7 @@ var memoryBreaks = []struct{ from, to, same string }{
 	{"\tm.forget()\n\tm.stored = NoAnswer", "\tm.forget()", ""},
 	{"\tif waited {\n\t\tm.forget()\n\t}", "", "the compare-and-set of the marker is a second look; without this one it costs a conflict"},
 	{"Doubt: k == Used || k == OtherOld", "Doubt: k == Used", ""},
-	{"Doubt: k == Used || k == OtherOld", "Doubt: k == OtherOld", "its writer remembers it, and to anybody else a marker that is old says it by being there"},
+	{"Doubt: k == Used || k == OtherOld", "Doubt: k == OtherOld", ""},
 	{"m.lease, m.ready = NotTaken, false", "m.ready = false", ""},
 	{"m.lease, m.ready = NotTaken, false", "m.lease = NotTaken", ""},
 	{"\tif m.Known != parent {\n\t\tm.forget()\n\t\treturn false\n\t}", "", ""},
