@@ -123,7 +123,7 @@ func checkChange(cfg *config, was, is *world, c *chooser) {
 			c.broken("IE: the unknown outcome of one token is taken for another's")
 		}
 		dropped := order == 0 && p.m.Newest != Settled && q.known != p.known
-		if dropped && !(is.store.ver != 0 && is.store.tok == q.known) && cfg.care != Free {
+		if dropped && (is.store.ver == 0 || is.store.tok != q.known) && cfg.care != Free {
 			c.broken("I5: a successor is dropped")
 		}
 		if p.m.Newest != Settled && q.m.Newest == Settled && order == 0 && !dropped &&

@@ -349,10 +349,11 @@ func (w *world) windowEnds(cfg *config, c *chooser) bool {
 	kept := true
 	for i := range w.procs {
 		p := &w.procs[i]
-		kept = kept && !(p.window && p.known == t) && !(p.req.at == onItsWay && p.req.tok == t && p.req.resend)
+		counts := p.window && p.known == t
+		kept = kept && !counts && !p.req.resends(t)
 	}
 	for _, g := range w.ghosts {
-		kept = kept && !(g.at == onItsWay && g.tok == t && g.resend)
+		kept = kept && !g.resends(t)
 	}
 	if !kept && !w.spend(cfg, shortWindow) {
 		return false
@@ -361,6 +362,9 @@ func (w *world) windowEnds(cfg *config, c *chooser) bool {
 	w.tokens[t].open = false
 	return true
 }
+
+// resends reports whether t is on its way because its grace period is open.
+func (r request) resends(t uint8) bool { return r.at == onItsWay && r.tok == t && r.resend }
 
 func (w *world) storeLoses(cfg *config, c *chooser) bool {
 	if w.store.ver == 0 {

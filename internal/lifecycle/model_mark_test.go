@@ -195,10 +195,18 @@ func (w *world) String() string {
 			is   bool
 			text string
 		}{
-			{p.m.Newest == Held, "held"}, {p.m.Newest == Loose, "loose"}, {p.m.End == Refused, "refused"},
-			{p.m.End == Ended, "ended"}, {p.m.Doubt, "in doubt"}, {p.m.ready, "ready"}, {p.waiting, "waiting"},
-			{p.window, "window"}, {p.sending, "sending"}, {p.req.at == onItsWay, "request on its way"},
-			{p.req.at == processed, "answer on its way"}, {p.old, "old"},
+			{p.m.Newest == Held, "held"},
+			{p.m.Newest == Loose, "loose"},
+			{p.m.End == Refused, "refused"},
+			{p.m.End == Ended, "ended"},
+			{p.m.Doubt, "in doubt"},
+			{p.m.ready, "ready"},
+			{p.waiting, "waiting"},
+			{p.window, "window"},
+			{p.sending, "sending"},
+			{p.req.at == onItsWay, "request on its way"},
+			{p.req.at == processed, "answer on its way"},
+			{p.old, "old"},
 		} {
 			if x.is {
 				b.WriteString(", " + x.text)
