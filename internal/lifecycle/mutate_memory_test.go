@@ -61,7 +61,7 @@ var memoryBreaks = []struct{ from, to, same string }{
 	{"m.End, m.Doubt = Refused, false", "m.Doubt = false", ""},
 	{"\t\tm.forget() // somebody else", "\t\t// somebody else", "what follows is a compare-and-set on the version of the marker, which is a second look"},
 	{"m.Doubt = m.Doubt || care != Free\n", "", ""},
-	{"m.Doubt = m.Doubt || care != Free\n\t\tm.ready = false", "m.Doubt = m.Doubt || care != Free", "the next attempt is not due, and the rest before it forgets the marker"},
+	{"m.Doubt = m.Doubt || care != Free\n\t\tm.ready = false", "m.Doubt = m.Doubt || care != Free", ""},
 	{"case NotProcessed: // the", "case NotProcessed:\n\t\tm.ready = false // the", ""},
 	{"case NotProcessed: // the", "case NotProcessed:\n\t\tm.Doubt = true // the", ""},
 	{"= p, Held, Alive, false, false", "= p, Settled, Alive, false, false", ""},
