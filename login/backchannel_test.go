@@ -119,7 +119,7 @@ func TestRule66BackChannelLogoutEndsTheSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src := c.Source(s)
+		src := sourceOf(t, c, s)
 		defer src.Close()
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)

@@ -1,10 +1,12 @@
 // Package login gets the token that package authtrip then keeps alive: from an
-// issuer URL to an *http.Client in five lines.
+// issuer URL to an *http.Client in six lines.
 //
 //	provider, err := login.Discover(ctx, "https://issuer.example")
 //	client := &login.Client{Provider: provider, ID: "my-cli"}
 //	session, err := (&login.Loopback{Client: client}).Login(ctx)
-//	api := &http.Client{Transport: &authtrip.Transport{Source: client.Source(session)}}
+//	src := client.Source()
+//	err = src.SetToken(ctx, session.Token)
+//	api := &http.Client{Transport: &authtrip.Transport{Source: src}}
 //
 // # Logging a user in
 //
@@ -143,21 +145,11 @@ func (c Client) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "login.Clien
 // LogValue implements [slog.LogValuer]: of c it logs the ID alone.
 func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Source returns a source that keeps the session's token alive. Store, Key and
-// the other fields can be set on it before it is used. If s is nil, the token is
-// in the Store that is then set: a program that starts again does not log in
-// again.
-func (c *Client) Source(s *Session) *authtrip.Source {
-	src, resources := new(authtrip.Source), c.Resources
-	if s != nil && s.Token != nil {
-		src.Initial = s.Token
-		if noted, ok := resourcesOf(s.Token); ok {
-			resources = noted
-		}
-	}
-	src.Refresher = c.refreshToken(resources)
-	return src
-}
+// Source returns a source of this client's sessions. Give it the result of a login by
+// [authtrip.Source.SetToken]. Store, Key and the other fields can be set on it before it
+// is used: with a Store, a program that starts again finds its session there and does
+// not log in again.
+func (c *Client) Source() *authtrip.Source { return &authtrip.Source{Refresher: c.RefreshToken()} }
 
 // UserInfoSource returns what answers who the token of src speaks for, verified
 // against its ID token. Its fields can be set before it is used. Where to ask is

@@ -38,7 +38,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	api := &http.Client{Transport: &authtrip.Transport{Source: client.Source(session)}}
+	src := client.Source()
+	if err := src.SetToken(ctx, session.Token); err != nil {
+		fmt.Println(err)
+		return
+	}
+	api := &http.Client{Transport: &authtrip.Transport{Source: src}}
 
 	resp, err := api.Get(issuer + "/api")
 	if err != nil {
@@ -96,11 +101,7 @@ func ExampleClient_Source() {
 		RedirectURL: app.URL + "/callback",
 	}
 	store := new(authtrip.MemoryStore) // or one that others share
-	users := &authtrip.Sources{New: func(user string) (*authtrip.Source, error) {
-		src := client.Source(nil)
-		src.Store, src.Key = store, user
-		return src, nil
-	}}
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: client.RefreshToken(), Store: store}}
 	api := &http.Client{Transport: &authtrip.Transport{Source: users}}
 
 	var user string // in the application's own session

@@ -184,13 +184,13 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // as section 3.1.3.7 allows, rather than that a new token is lost. It asks for the
 // resources that the login asked for, and for those of the Client where the token
 // does not say.
-func (c *Client) RefreshToken() authtrip.Refresher { return c.refreshToken(c.Resources) }
-
-// refreshToken is RefreshToken; resources are those of a token that does not say.
-func (c *Client) refreshToken(resources []string) authtrip.Refresher {
+func (c *Client) RefreshToken() authtrip.Refresher {
 	return authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
-		if old == nil || old.RefreshToken == "" { // whatever the provider says
-			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: there is no refresh token", authtrip.ErrReauthRequired)}
+		switch { // whatever the provider says
+		case old == nil:
+			return nil, &authtrip.RefreshError{Err: authtrip.ErrNoSession}
+		case old.RefreshToken == "":
+			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", authtrip.ErrSessionEnded)}
 		}
 		m, g, err := c.lazyGrant(ctx, "refresh_token")
 		if err != nil {
@@ -198,7 +198,7 @@ func (c *Client) refreshToken(resources []string) authtrip.Refresher {
 		}
 		wanted, noted := resourcesOf(old)
 		if !noted {
-			wanted = resources
+			wanted = c.Resources
 		}
 		if len(wanted) > 0 {
 			g.Params = url.Values{"resource": wanted}
@@ -213,7 +213,7 @@ func (c *Client) refreshToken(resources []string) authtrip.Refresher {
 			tok = withResources(tok, wanted)
 		}
 		if err := c.checkRefreshed(ctx, m, old, tok); err != nil {
-			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrReauthRequired, err)}
+			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrSessionEnded, err)}
 		}
 		return tok, nil
 	})

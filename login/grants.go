@@ -63,7 +63,7 @@ func (c *Client) refresher(grantType string, req *TokenRequest, own func(context
 	if req == nil {
 		req = new(TokenRequest)
 	}
-	return authtrip.RefresherFunc(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
+	return repeatable(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
 		ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
 		defer cancel()
 		_, g, err := c.lazyGrant(ctx, grantType)
@@ -95,6 +95,17 @@ func (c *Client) refresher(grantType string, req *TokenRequest, own func(context
 		return tok, nil
 	})
 }
+
+// repeatable is a refresher that can be asked again at no loss.
+type repeatable func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
+
+// Refresh implements [authtrip.Refresher].
+func (f repeatable) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	return f(ctx, old)
+}
+
+// Repeatable implements [authtrip.Repeatable].
+func (repeatable) Repeatable() bool { return true }
 
 // params returns the parameters of a request that never change.
 func (c *Client) params(req *TokenRequest) (url.Values, error) {

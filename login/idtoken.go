@@ -304,6 +304,9 @@ func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, o
 	if err != nil {
 		return nil //nolint:nilerr // nothing to compare with
 	}
+	if first.Nonce == "" {
+		claims.Nonce = "" // that of the login may have been left out in between
+	}
 	if err = claims.Continues(first.IDClaims); err != nil {
 		return &CheckError{Check: "id_token", Reason: "is not of the same login", Err: err}
 	}

@@ -285,7 +285,7 @@ func TestRule32RefreshedIDToken(t *testing.T) {
 				if _, err := c.RefreshToken().Refresh(t.Context(), s.Token); errors.Is(err, authtrip.ErrReauthRequired) != tt.refused {
 					t.Errorf("Refresh: %v", err)
 				}
-				src := c.Source(s)
+				src := sourceOf(t, c, s)
 				wait(20 * time.Minute)
 				tok, err := src.Token()
 				if tt.refused && (!errors.Is(err, authtrip.ErrReauthRequired) || tok != nil) {
@@ -392,7 +392,7 @@ func userInfo(t *testing.T, o *op, serve http.HandlerFunc) (*authtrip.UserInfo, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := c.Source(s)
+	src := sourceOf(t, c, s)
 	t.Cleanup(func() { _ = src.Close() })
 	return c.UserInfoSource(src).UserInfo(t.Context())
 }
@@ -471,7 +471,7 @@ func TestUserInfoSourceNeedsNoProviderToBegin(t *testing.T) {
 			t.Fatal(err)
 		}
 		c = o.client() // of a process that starts again
-		src := c.Source(s)
+		src := sourceOf(t, c, s)
 		info := c.UserInfoSource(src)
 		down := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"sub": "alice"}) }

@@ -118,7 +118,7 @@ func TestMadeUpKeysDoNotDelayLogins(t *testing.T) {
 			t.Fatal(err)
 		}
 		stranger := newKey(t, "made-up")
-		src := c.Source(s)
+		src := sourceOf(t, c, s)
 		defer src.Close()
 		o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/jwt")

@@ -47,7 +47,7 @@ func TestRefreshAsksForTheResourcesOfItsLogin(t *testing.T) {
 						t.Errorf("resource = %q, want %q", form["resource"], tt.want)
 					}
 				}
-				src := c.Source(s)
+				src := sourceOf(t, c, s)
 				defer src.Close()
 				wait(time.Hour)
 				if _, err := src.Token(); err != nil {
@@ -272,7 +272,7 @@ func TestAliasesForCertificates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			src := c.Source(s)
+			src := sourceOf(t, c, s)
 			defer src.Close()
 			if _, err := c.UserInfoSource(src).UserInfo(t.Context()); err != nil || len(hosts) != 2 {
 				t.Errorf("requests to the aliases = %v, %v", hosts, err)

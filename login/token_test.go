@@ -224,7 +224,7 @@ func TestRule29RefreshTokenGoesToItsIssuer(t *testing.T) {
 			m["issuer"] = "https://evil.example"
 			m["token_endpoint"] = "https://evil.example/token"
 		}
-		src := c.Source(s)
+		src := sourceOf(t, c, s)
 		wait(2 * time.Hour) // both the metadata and the token are old
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)
@@ -269,7 +269,7 @@ func TestRule51MetadataIsUsed(t *testing.T) {
 func TestSourceWithoutALoginSaysSo(t *testing.T) {
 	t.Parallel()
 	c := &login.Client{Provider: &login.Provider{Issuer: "http://127.0.0.1:1"}, ID: "cli"}
-	src := c.Source(nil)
+	src := c.Source()
 	src.Store = new(authtrip.MemoryStore)
 	t.Cleanup(func() { _ = src.Close() })
 	if _, err := src.Token(); !errors.Is(err, authtrip.ErrReauthRequired) {
