@@ -130,7 +130,7 @@ func (r *round) grace() lifecycle.Grace {
 		return lifecycle.Closed
 	case set.grace < 0:
 		return lifecycle.Never
-	case w.sends.count == 0 || w.sends.count >= maxSends:
+	case w.sends.count == 0 || w.sends.count >= maxSends || w.sends.inherited:
 		return lifecycle.Closed
 	case time.Since(w.sends.first)+w.sends.took < set.grace:
 		return lifecycle.Open

@@ -79,7 +79,7 @@ func (r *round) importInitial(said lifecycle.Stored) {
 	if r.s.set.initial == nil || w.memory.Known != (lifecycle.Position{}) {
 		return
 	}
-	if said == lifecycle.HasNothing || said == lifecycle.NoAnswer && r.care() != lifecycle.Careful {
+	if said == lifecycle.HasNothing {
 		w.held = login(r.s.set.initial, 1, time.Now())
 		w.memory.Import(w.held.position())
 	}
@@ -232,7 +232,7 @@ var errElsewhere = errors.New("authtrip: another process is refreshing this toke
 func (r *round) giveBack() {
 	r.s.mu.Lock()
 	w := r.s.work
-	keep := w.memory.Newest == lifecycle.Held || time.Now().Before(w.sends.open)
+	keep := w.memory.Newest != lifecycle.Settled && r.requests > 0 || time.Now().Before(w.sends.open)
 	w.memory.Rested()
 	r.s.mu.Unlock()
 	if !keep {

@@ -28,7 +28,10 @@ type sends struct {
 	first time.Time // of the first, from this process
 	took  time.Duration
 	count int
-	open  time.Time // until then the answer to the last may still come; zero: it cannot
+	// inherited says that another process's send came before, at a time that nobody here
+	// knows: the grace period may be over.
+	inherited bool
+	open      time.Time // until then the answer to the last may still come; zero: it cannot
 }
 
 // sighting is since when the Store has had a version, as far as this process has seen.

