@@ -116,11 +116,11 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 	if blamed {
 		next, err = t.fresh(try.req.Context(), try)
 	} else {
-		next, err = t.raised.ask(t.OnChallenge, try, c)
+		next, err = t.raised.ask(try.req.Context(), t.OnChallenge, try, c)
 	}
 	var again *http.Request
 	if err == nil {
-		again, err = try.again(next)
+		again, err = try.again(try.req.Context(), next)
 	}
 	if err != nil {
 		return t.unanswered(resp, try, err)
@@ -202,7 +202,7 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 // again returns a copy of the request with another token and its body from the start.
 // The body is asked for again even where the first may be unread: HTTP/2 sends a
 // drained one as an empty one, without an error.
-func (a attempt) again(snap *snapshot) (*http.Request, error) {
+func (a attempt) again(ctx context.Context, snap *snapshot) (*http.Request, error) {
 	again := new(http.Request)
 	*again = *a.out
 	again.Header = maps.Clone(a.out.Header)
@@ -211,7 +211,7 @@ func (a attempt) again(snap *snapshot) (*http.Request, error) {
 	switch {
 	case a.req.Body == nil || a.req.Body == http.NoBody:
 	case a.kept != nil:
-		again.Body, err = a.kept.again(a.req.Context())
+		again.Body, err = a.kept.again(ctx)
 	case a.req.GetBody == nil:
 		err = errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and RetryBodyLimit")
 	default:
@@ -278,11 +278,10 @@ func (up *stepUp) usable() bool {
 
 // ask returns a token that answers the challenge: one that somebody else has got meanwhile, or that of
 // a call that is under way for the same challenge, or the one of a call of its own.
-func (u *stepUps) ask(hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, c Challenge) (*snapshot, error) {
+func (u *stepUps) ask(ctx context.Context, hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, c Challenge) (*snapshot, error) {
 	if hook == nil {
 		return nil, fmt.Errorf("authtrip: the server wants more than a fresh token: %s", wire.Code(c.Error))
 	}
-	ctx := try.req.Context()
 	for {
 		up, mine := u.join(try, c)
 		if mine {
