@@ -105,7 +105,7 @@ type attempt struct {
 }
 
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
-func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response, error) {
+func (t *Transport) challenged(ctx context.Context, resp *http.Response, try attempt) (*http.Response, error) {
 	blamed, more, c := verdict(resp)
 	if !blamed && !more {
 		return resp, nil
@@ -114,16 +114,16 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 	var next *snapshot
 	var err error
 	if blamed {
-		next, err = t.fresh(try.req.Context(), try)
+		next, err = t.fresh(ctx, try)
 	} else {
-		next, err = t.raised.ask(try.req.Context(), t.OnChallenge, try, c)
+		next, err = t.raised.ask(ctx, t.OnChallenge, try, c)
 	}
 	var again *http.Request
 	if err == nil {
-		again, err = try.again(try.req.Context(), next)
+		again, err = try.again(ctx, next)
 	}
 	if err != nil {
-		return t.unanswered(resp, try, err)
+		return t.unanswered(ctx, resp, err)
 	}
 	// The answer to a refused request is short; read to its end, its connection
 	// carries the retry.
@@ -158,8 +158,7 @@ func verdict(resp *http.Response) (blamed, more bool, c Challenge) {
 
 // unanswered is what the caller gets where there is no second try: the response as it came, while
 // OnEvent gets the reason, or the error of a context that has ended.
-func (t *Transport) unanswered(resp *http.Response, try attempt, reason error) (*http.Response, error) {
-	ctx := try.req.Context()
+func (t *Transport) unanswered(ctx context.Context, resp *http.Response, reason error) (*http.Response, error) {
 	if ctx.Err() == nil {
 		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: reason})
 		return resp, nil
