@@ -179,7 +179,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		resp, err = t.challenged(resp, try)
+		resp, err = t.challenged(req.Context(), resp, try)
 		if err != nil {
 			return nil, err
 		}
