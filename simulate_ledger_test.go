@@ -274,6 +274,9 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	f := factsOf(c.now.value)
 	rt := w.refresh[f.Refresh]
 	at := w.checkToken(p, key, floor, tok, err)
+	if c.rolled && errors.Is(err, authtrip.ErrReauthRequired) && f.Number < floor.login {
+		return // the Store has an older login, and the newest is over
+	}
 	switch {
 	case at != nil && w.accepts(at):
 	case at != nil && time.Now().Before(at.expires):

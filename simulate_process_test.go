@@ -36,6 +36,7 @@ type process struct {
 	last  map[string]position // by key: what it saved last
 	busy  []time.Time         // when it sent lately
 	got   string              // the last that its users got
+	seen  string              // the last that it read
 	gone  bool
 
 	closed bool // and not dead
@@ -68,18 +69,19 @@ func (p *process) doom(d *dice) int {
 	return oneOf(d, doomedBefore, doomedAfter)
 }
 
-// die is a crash.
-func (p *process) die(when string) {
+// die is a crash, unless it has become calm meanwhile.
+func (p *process) die(when string) bool {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
-	if p.gone {
-		return
+	if p.gone || p.w.faultsAreOff() {
+		return p.gone
 	}
 	p.gone = true
 	p.w.tally.crashes++
 	p.w.note(p, "dies %s", when)
 	close(p.dead)
 	p.cancel()
+	return true
 }
 
 func (w *world) newProcess(slot, life int, d *dice) *process {
@@ -248,8 +250,7 @@ func (p *process) administer(d *dice, key string) (over bool) {
 	w := p.w
 	switch {
 	case w.dies && d.chance(150):
-		p.die("at some time")
-		return true
+		return p.die("at some time")
 	case w.dies && d.chance(150):
 		p.shut()
 		return true

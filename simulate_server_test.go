@@ -159,8 +159,7 @@ func (n networkOf) RoundTrip(r *http.Request) (*http.Response, error) {
 	d := p.dice(forServer)
 	fault, doom := w.netFault(&d), p.doom(&d)
 	w.count(p, fault, "send")
-	if doom == doomedBefore {
-		p.die("before it sends")
+	if doom == doomedBefore && p.die("before it sends") {
 		return nil, p.stone()
 	}
 	if fault == refusedConn {
@@ -261,8 +260,7 @@ func (x *exchange) run(ctx context.Context) (*http.Response, error) {
 	if processed {
 		x.locked(x.process)
 	}
-	if x.doom == doomedAfter {
-		x.p.die("before the answer comes")
+	if x.doom == doomedAfter && x.p.die("before the answer comes") {
 		return nil, errStone
 	}
 	return x.back(ctx)

@@ -156,8 +156,7 @@ func (s storeOf) do(ctx context.Context, op string, act func() error) error {
 	if err := p.pass(ctx, d.between(50*time.Microsecond, 3*time.Millisecond)); err != nil {
 		return s.broken(err)
 	}
-	if early == doomedBefore {
-		p.die("before " + op)
+	if early == doomedBefore && p.die("before "+op) {
 		return p.stone()
 	}
 	switch fault {
@@ -177,8 +176,7 @@ func (s storeOf) do(ctx context.Context, op string, act func() error) error {
 	p.w.mu.Lock()
 	err := act()
 	p.w.mu.Unlock()
-	if early == doomedAfter {
-		p.die("after " + op)
+	if early == doomedAfter && p.die("after "+op) {
 		return p.stone()
 	}
 	if fault == faultHangDone {
@@ -228,7 +226,10 @@ func (s storeOf) Load(ctx context.Context, key string) (value []byte, name strin
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := w.read(nil, string(value))
-	w.note(s.p, "reads %s", f)
+	if s.p.seen != key+string(value) {
+		s.p.seen = key + string(value)
+		w.note(s.p, "reads %s %s", key, f)
+	}
 	s.p.has[f.Refresh] = true
 	return value, name, nil
 }
@@ -256,7 +257,7 @@ func (storeOf) Delete(context.Context, string, string) error {
 // save puts value there, and tells everybody who watches.
 func (c *cell) save(p *process, value string) string {
 	f, old := c.w.read(p, value), factsOf(c.now.value)
-	c.w.note(p, "saves %s", f)
+	c.w.note(p, "saves %s %s", c.key, f)
 	c.w.checkSave(p, c, f, old)
 	c.before = append(c.before, c.now)
 	c.last++
@@ -380,7 +381,7 @@ func (w *world) losesRecords() {
 			w.losses++
 			w.losses++
 			f := w.read(nil, back.value)
-			w.note(nil, "the Store loses its last %d writes, and has %s", steps, f)
+			w.note(nil, "the Store loses its last %d writes of %s, and has %s", steps, c.key, f)
 			c.rolled = true
 			w.wasLost(c, f)
 			c.tell()
