@@ -30,6 +30,7 @@ func (r *round) load() {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	w := r.s.work
+	r.blind = (r.look || r.blind) && there.said == lifecycle.NoAnswer
 	r.look = false
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
