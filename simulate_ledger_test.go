@@ -279,12 +279,15 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	}
 	switch {
 	case at != nil && w.accepts(at):
+		if c.now.value == "" && w.watch {
+			w.breaks(p, "I6: what the Store has lost is not back, and %s is there", at.name)
+		}
 	case at != nil && time.Now().Before(at.expires):
 		w.breaks(p, "I6: %s is handed out, and was rejected", at.name)
 	case at != nil:
 		w.breaks(p, "I6: %s is handed out, and has expired", at.name)
 	case c.now.value == "":
-		if w.watch && !errors.Is(err, authtrip.ErrLoggedOut) { // a tombstone may go
+		if w.watch && !errors.Is(err, authtrip.ErrReauthRequired) { // a tombstone may go
 			w.breaks(p, "I6: what the Store has lost is not back: %v", err)
 		}
 	case f.Gone, f.Ended != nil:
@@ -298,7 +301,8 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	default:
 		w.breaks(p, "I6: there is no usable token: %v", err)
 	}
-	if rt != nil && !rt.family.revoked && !rt.spent.IsZero() && (w.watch || !c.rolled) {
+	refreshing := rt != nil && time.Since(rt.spent) < time.Second
+	if rt != nil && !rt.family.revoked && !rt.spent.IsZero() && !refreshing && (w.watch || !c.rolled) {
 		for _, leaf := range rt.family.leaves {
 			if holder := w.holder(leaf); holder != "" {
 				w.breaks(p, "I5: the Store has %s, and %s %s", rt.name, leaf.name, holder)
