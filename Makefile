@@ -12,7 +12,7 @@ TOOLS := chromium npm redis-server
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: check test tidy vet lint lint-tool vuln fuzz bench quickstart work modules fmt
+.PHONY: check test tidy vet lint lint-tool vuln fuzz explore bench quickstart work modules fmt
 
 check: tidy vet test
 
@@ -45,6 +45,10 @@ vuln:
 FUZZTIME ?= 30s
 fuzz:
 	$(call EACH,$(CURDIR)/.ci/fuzz $(FUZZTIME))
+
+# The long form of the exploration and of the mutation: an hour, and some gigabytes.
+explore:
+	AUTHTRIP_EXPLORE=long go test -v -timeout 3h ./internal/lifecycle
 
 bench:
 	go test -run '^$$' -bench . -benchmem .

@@ -18,176 +18,123 @@ var (
 	// nothing.
 	ErrNotFound = errors.New("authtrip: not found")
 	// ErrConflict is returned by a [Store] whose record has another version
-	// than the caller read: somebody else was faster.
+	// than the caller loaded: somebody else was faster.
 	ErrConflict = errors.New("authtrip: record was changed by somebody else")
 )
 
 // A Store keeps the records of a [Source], one under each key, each with a
-// version. Versions are what keeps a slow writer from putting an old token over
-// a new one.
+// version. The version keeps a slow writer from saving an old token over a new
+// one.
 //
-// A value is opaque to the store, is never changed by it, and is the caller's
-// to keep: a store copies what it is given and what it returns. A key may be
-// any string; it may name a user, so a store that others can look into hashes
-// it. A version is opaque to the caller, is never "" for a record that exists,
-// and never comes back, not even after the record was deleted and made anew.
+// # Keys, values, versions
 //
-// Methods are safe for concurrent use, by other processes too if the store is
-// shared between them. They honour ctx. Load sees every Save that has returned.
-// Any error other than ErrNotFound and ErrConflict means that the store could
-// not say, and that what was asked may or may not have been done.
+// A key is any string, the empty one too, of any length. It may name a user: a
+// store that others can read hashes it, and no error of the store contains it.
 //
-// [example.com/authtrip/authtriptest.TestStore] tests all of that.
+// A value is any string of bytes, some kilobytes long, and is loaded as it was
+// saved. The caller may change the slices that it has passed or received: a
+// store copies them. No error contains a value.
+//
+// A version is an opaque string that the store chooses at each save. It is never
+// "", which stands for no record. It never comes back under the same key: not
+// for an equal value, not after the record was deleted, lost or restored from a
+// backup. A random text is the simplest one; a counter in the row is not enough,
+// as it starts again with the row.
+//
+// # Consistency
+//
+// Methods are safe for concurrent use, by several processes if they share the
+// store. Comparing the version and changing the record is one atomic step. Load
+// sees every Save that has returned: it reads no replica and no cache that may
+// be behind.
+//
+// # Errors
+//
+// Methods honour ctx: when it ends they return, with an error that wraps its
+// error or its cause. Any error other than ErrNotFound and ErrConflict means
+// that the outcome is unknown: the change may or may not have been made. A store
+// that retries inside a method recognizes its own first attempt, and does not
+// report it as a conflict.
+//
+// [Leaser], [Expirer], [Watcher] and [KeysWatcher] are what a store can do
+// beside; each is found by type assertion. The suites in
+// [example.com/authtrip/authtriptest] test all of these contracts.
 type Store interface {
 	// Load returns the value under key and its version, or ErrNotFound. With
-	// another error it may return the version of a value that cannot be read,
-	// which a new login then replaces.
+	// another error it may return the version of a value that cannot be read. A
+	// new login then replaces that value.
 	Load(ctx context.Context, key string) (value []byte, version string, err error)
-	// Save puts value under key if the version there is the given one, where ""
-	// stands for no record, and returns the new version; else ErrConflict.
+	// Save saves value under key if the record there has this version, and
+	// returns the new version. If it has another one, or there is no record,
+	// the error is ErrConflict. With the version "" it creates the record, and
+	// the error is ErrConflict if there is one.
 	Save(ctx context.Context, key string, value []byte, version string) (newVersion string, err error)
-	// Delete removes the record under key if its version is the given one;
-	// else ErrConflict, and ErrNotFound if there is none.
+	// Delete deletes the record under key if it has this version. If it has
+	// another one the error is ErrConflict. If there is none it is ErrNotFound.
 	Delete(ctx context.Context, key string, version string) error
 }
 
-// A Leaser is a [Store] that can also see to it that one process at a time
-// refreshes the token under a key. It is found by type assertion; a Store that
-// several processes share should be one.
+// A Leaser is a [Store] that can see to it that one process at a time refreshes
+// the token under a key. A Store that several processes share should be one.
 //
-// A lease keeps two processes from spending one refresh token at once. It does
-// not guard the record: a holder reads the record again after it has the lease,
-// and versions decide whose write counts, as a lease can end while its holder
-// is stopped.
+// A lease keeps two processes from sending one refresh token at once. It does not
+// lock the record: everybody can load, save and delete it meanwhile. The holder
+// loads the record again after it has the lease. Versions decide whose save
+// counts, as a lease can expire while its holder is stopped.
 type Leaser interface {
-	// Lease blocks until nobody holds key, or ctx ends, and takes it for ttl. It
-	// ends by release, or after ttl if its holder has died. release gives back
-	// this lease and no other one's, so that a late release does no harm; it may
-	// be called with a ctx of its own, more than once. An error that is
-	// [errors.ErrUnsupported] says that there are no leases, as of a Store around
-	// one that has none.
+	// Lease blocks until nobody holds a lease on key, and takes it for ttl. If
+	// ctx ends first, it returns the error of ctx, and has taken nothing. That
+	// ctx ends later does not end the lease.
+	//
+	// The lease ends when release is called, or after ttl if its holder has
+	// died; measure ttl with a clock that all processes share. release releases
+	// only this lease, even if it is called after ttl, when somebody else has
+	// the next one. It may be called more than once, with another ctx.
+	//
+	// An error that is [errors.ErrUnsupported] means that there are no leases, as
+	// of a Store around one that has none.
 	Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error)
 }
 
-// An Expirer is a [Store] that can drop a record by itself. It is found by type
-// assertion.
+// An Expirer is a [Store] that can drop a record by itself. A [Source] saves the
+// tombstone of a logout so: where keys are random session names, nothing is left
+// of a logout after a day.
 type Expirer interface {
-	// SaveFor is Save for a record that is of no use once ttl is over.
+	// SaveFor is Save for a record that is of no use once ttl is over. Until
+	// then the store keeps it. After that the store may drop it at any time, and
+	// should without being asked for that key; the key then has no record, and
+	// nobody who watches it is told. The versions of a dropped record do not
+	// come back either.
+	//
+	// A later Save keeps the record for good, and a later SaveFor for its own
+	// ttl. A ttl of 0 or less is an error, and nothing is saved.
+	//
+	// An error that is [errors.ErrUnsupported] means that the store cannot, as a
+	// Store around one that cannot. Nothing is saved then.
 	SaveFor(ctx context.Context, key string, value []byte, version string, ttl time.Duration) (newVersion string, err error)
 }
 
-// A MemoryStore is a [Store] in this process's memory. The zero value is an
-// empty store, ready to use. It is safe for concurrent use and must not be
-// copied. Only Lease blocks.
-//
-// It keeps what it is given until it is deleted: tokens are not evicted.
-type MemoryStore struct {
-	mu      sync.Mutex // guards the fields below
-	records map[string]memoryRecord
-	last    uint64                   // the last version given out
-	leases  map[string]chan struct{} // closed when the lease ends
-}
-
-type memoryRecord struct {
-	value   string
-	version uint64
-}
-
-func (r memoryRecord) is(version string) bool {
-	return strconv.FormatUint(r.version, 10) == version
-}
-
-// Load implements [Store].
-func (m *MemoryStore) Load(ctx context.Context, key string) ([]byte, string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, "", context.Cause(ctx)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, ok := m.records[key]
-	if !ok {
-		return nil, "", ErrNotFound
-	}
-	return []byte(r.value), strconv.FormatUint(r.version, 10), nil
-}
-
-// Save implements [Store].
-func (m *MemoryStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", context.Cause(ctx)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, ok := m.records[key]
-	if ok != (version != "") || ok && !r.is(version) {
-		return "", ErrConflict
-	}
-	if m.records == nil {
-		m.records = make(map[string]memoryRecord)
-	}
-	m.last++
-	m.records[key] = memoryRecord{value: string(value), version: m.last}
-	return strconv.FormatUint(m.last, 10), nil
-}
-
-// Delete implements [Store].
-func (m *MemoryStore) Delete(ctx context.Context, key, version string) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, ok := m.records[key]
-	switch {
-	case !ok:
-		return ErrNotFound
-	case !r.is(version):
-		return ErrConflict
-	}
-	delete(m.records, key)
-	return nil
-}
-
-// Lease implements [Leaser].
-func (m *MemoryStore) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	ended := make(chan struct{})
-	for held := m.hold(key, ended); held != nil; held = m.hold(key, ended) {
-		select {
-		case <-held:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	release := sync.OnceFunc(func() {
-		m.mu.Lock()
-		delete(m.leases, key)
-		m.mu.Unlock()
-		close(ended)
-	})
-	timer := time.AfterFunc(ttl, release)
-	return func(context.Context) error {
-		timer.Stop()
-		release()
-		return nil
-	}, nil
-}
-
-// hold takes the lease that mine is to end, and returns nil; or it returns the
-// one that is there.
-func (m *MemoryStore) hold(key string, mine chan struct{}) (held chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if held = m.leases[key]; held != nil {
-		return held
-	}
-	if m.leases == nil {
-		m.leases = make(map[string]chan struct{})
-	}
-	m.leases[key] = mine
-	return nil
+// A KeysWatcher is a [Store] that can tell of changes to all of its records at
+// once, for a process that has thousands of them in memory. It takes one
+// connection, and no memory for each key.
+type KeysWatcher interface {
+	// WatchKeys returns a channel that gets the name of each key whose record
+	// may have been saved or deleted, by anybody. The name of a key is what the
+	// function name returns for it: the key itself, or its hash in a store that
+	// hashes keys. Whoever watches looks names up among those of its own keys,
+	// and ignores the others.
+	//
+	// The value "" means that any record may have changed: messages may have
+	// been lost, because a connection was down, or because the channel was not
+	// read for a while. A slow reader delays no Save and takes no more memory.
+	//
+	// A name is sent after the change: Load sees it. A message can be lost
+	// without a trace, so nobody may depend on it. The channel is closed when
+	// ctx ends. name is safe for concurrent use, and always returns the same for
+	// a key.
+	//
+	// An error that is [errors.ErrUnsupported] means that the store cannot tell.
+	WatchKeys(ctx context.Context) (changed <-chan string, name func(key string) string, err error)
 }
 
 // hashed makes a key of parts, of which nothing can be read back: a cache or a
@@ -204,18 +151,17 @@ func hashed(parts ...string) string {
 
 // A Cache keeps values for a while. It may lose any of them at any time.
 //
-// Values are the caller's to keep: a cache copies what it is given and what it
-// returns. A key may be any string. Methods are safe for concurrent use and
-// honour ctx; an error other than ErrNotFound means that the cache could not
-// say.
+// The caller may change the slices that it has passed or received: a cache copies
+// them. A key may be any string. Methods are safe for concurrent use and honour
+// ctx. An error other than ErrNotFound means that the outcome is unknown.
 type Cache interface {
 	// Get returns the value under key, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
-	// Set puts value under key until ttl has passed; a ttl of 0 or less
-	// removes what is there.
+	// Set saves value under key for ttl. A ttl of 0 or less removes what is
+	// there.
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
-	// Take returns the value under key and removes it, in one step: of many
-	// callers at once, one gets it and the others get ErrNotFound.
+	// Take returns the value under key and removes it, in one atomic step: if
+	// many call it at once, one gets the value and the others get ErrNotFound.
 	Take(ctx context.Context, key string) ([]byte, error)
 }
 
@@ -223,8 +169,8 @@ type Cache interface {
 // empty cache, ready to use. It is safe for concurrent use, starts no goroutine,
 // never blocks for long, and must not be copied.
 type MemoryCache struct {
-	// MaxEntries is the number of values kept; beyond it the oldest goes. If 0
-	// or less, it is 10,000. It must not be modified after first use.
+	// MaxEntries is the number of values kept. One more removes the oldest. If
+	// 0 or less, it is 10,000. It must not be modified after first use.
 	MaxEntries int
 
 	mu     sync.Mutex // guards the fields below
@@ -304,7 +250,7 @@ func (m *MemoryCache) drop(key string) {
 	}
 }
 
-// Close drops every value. The cache is empty then, and usable.
+// Close removes every value. The cache is empty then, and usable.
 func (m *MemoryCache) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

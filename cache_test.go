@@ -22,10 +22,6 @@ import (
 	"example.com/authtrip/authtriptest"
 )
 
-func TestMemoryStore(t *testing.T) {
-	authtriptest.TestStore(t, func(*testing.T) authtrip.Store { return new(authtrip.MemoryStore) })
-}
-
 func TestMemoryCache(t *testing.T) {
 	authtriptest.TestCache(t, func(*testing.T) authtrip.Cache { return new(authtrip.MemoryCache) }, nil)
 }
@@ -200,63 +196,6 @@ func TestClosedMemoryCacheIsEmptyAndUsable(t *testing.T) {
 	wantKeys(t, c, "a b", "")
 	put(t, c, time.Hour, "c", "d")
 	wantKeys(t, c, "a b c d", "c d")
-}
-
-func TestMemoryStoreForgetsItsLeases(t *testing.T) {
-	s := new(authtrip.MemoryStore)
-	before := heap()
-	for i := range 50_000 {
-		release, err := s.Lease(t.Context(), strconv.Itoa(i), time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := release(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := heap() - before; got > 2<<20 {
-		t.Errorf("the heap has grown by %d bytes", got)
-	}
-	runtime.KeepAlive(s)
-}
-
-func TestLeaseIsExclusiveAndEndsWithItsTTL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := new(authtrip.MemoryStore)
-		var holders, most atomic.Int32
-		crowd(100, func(int) {
-			release, err := s.Lease(t.Context(), "key", time.Minute)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			most.Store(max(most.Load(), holders.Add(1)))
-			wait(time.Second)
-			holders.Add(-1)
-			_, _ = release(t.Context()), release(t.Context())
-		})
-		if n := most.Load(); n != 1 {
-			t.Errorf("%d held it at once", n)
-		}
-		late, err := s.Lease(t.Context(), "key", time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		if _, err := s.Lease(t.Context(), "key", time.Hour); err != nil || time.Since(start) != time.Minute {
-			t.Errorf("Lease() = %v after %v, want the first one's end after 1m", err, time.Since(start))
-		}
-		if err := late(t.Context()); err != nil { // is not the second one's
-			t.Error(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err = s.Lease(ctx, "key", time.Hour)
-		wantIs(t, err, context.DeadlineExceeded)
-		_, err = s.Lease(ctx, "another", time.Hour)
-		wantIs(t, err, context.DeadlineExceeded)
-		wait(time.Hour) // the timers of the leases end
-	})
 }
 
 // golden reads a record of testdata.

@@ -106,19 +106,15 @@ type attempt struct {
 
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
 func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response, error) {
-	all := Challenges(resp.Header)
-	blamed, more, c := false, false, Challenge{}
-	if resp.StatusCode == http.StatusUnauthorized {
-		blamed, c = blamesToken(all)
-	} else if more, c = wantsMore(all); !more {
+	blamed, more, c := verdict(resp)
+	if !blamed && !more {
 		return resp, nil
 	}
-	ctx := try.req.Context()
 	ahead := readAhead(resp)
 	var next *snapshot
 	var err error
 	if blamed {
-		next, err = t.fresh(ctx, try)
+		next, err = t.fresh(try)
 	} else {
 		next, err = t.raised.ask(t.OnChallenge, try, c)
 	}
@@ -127,14 +123,7 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 		again, err = try.again(next)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			if resp.Body != nil {
-				_ = resp.Body.Close()
-			}
-			return nil, context.Cause(ctx)
-		}
-		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: err})
-		return resp, nil //nolint:nilerr // the caller gets the server's answer, and OnEvent the reason
+		return t.unanswered(resp, try, err)
 	}
 	// The answer to a refused request is short; read to its end, its connection
 	// carries the retry.
@@ -155,8 +144,35 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 	return resp, nil
 }
 
+// verdict reports whether a 401 or 403 blames the token, or wants one with more scope or of a
+// stronger authentication, as the challenge says.
+func verdict(resp *http.Response) (blamed, more bool, c Challenge) {
+	all := Challenges(resp.Header)
+	if resp.StatusCode == http.StatusUnauthorized {
+		blamed, c = blamesToken(all)
+		return blamed, !blamed, c
+	}
+	more, c = wantsMore(all)
+	return false, more, c
+}
+
+// unanswered is what the caller gets where there is no second try: the response as it came, while
+// OnEvent gets the reason, or the error of a context that has ended.
+func (t *Transport) unanswered(resp *http.Response, try attempt, reason error) (*http.Response, error) {
+	ctx := try.req.Context()
+	if ctx.Err() == nil {
+		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: reason})
+		return resp, nil
+	}
+	if resp.Body != nil {
+		_ = resp.Body.Close()
+	}
+	return nil, context.Cause(ctx)
+}
+
 // fresh returns the token that follows the one that was rejected.
-func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
+func (t *Transport) fresh(try attempt) (*snapshot, error) {
+	ctx := try.req.Context()
 	if try.snap == try.given {
 		return replacement(ctx, t.tokens(), try.snap)
 	}

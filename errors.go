@@ -70,6 +70,7 @@ type RefreshError struct {
 	Err error
 
 	ambiguous bool // the request may have been processed
+	noAnswer  bool // the token endpoint gave none
 }
 
 func (e *RefreshError) Error() string {

@@ -67,7 +67,11 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 		if resp, err = e.send(ctx, url, snap); err != nil {
 			return snap, nil, err
 		}
-		snap.judge(resp.StatusCode != http.StatusUnauthorized)
+		if resp.StatusCode == http.StatusUnauthorized {
+			e.tokens.rejected(snap)
+		} else {
+			e.tokens.accepted(snap)
+		}
 	}
 	claims, err := e.read(ctx, resp)
 	return snap, claims, err

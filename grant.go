@@ -202,6 +202,7 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 		}
 		return nil, &RefreshError{
 			Err:       fmt.Errorf("token endpoint %s gave no answer: %w", endpoint.Host, cause),
+			noAnswer:  true,
 			ambiguous: !sent.never(err),
 		}
 	}

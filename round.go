@@ -28,14 +28,17 @@ type round struct {
 	rec      *record // as read
 	version  string
 	release  func()
+	leased   time.Time // when the lease was taken
 	marked   time.Time // just before the marker was written
 	answered bool      // the newest token came in this round
 	first    bool      // there was none before
 	requests int
-	lost     int // races to save
+	lost     int  // races to save
+	inside   bool // of the gate to the token endpoint
 	began    time.Time
 	err      error // why the last step that failed did
 	noted    bool  // err is counted
+	quiet    bool  // err is that of another session
 }
 
 // rereadInterval is how often a Store is asked whether somebody has logged in again.
@@ -48,6 +51,7 @@ func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
 	r.waiting, cancel = s.set.flights.UntilClosed(ctx)
 	defer cancel()
 	s.beginWork()
+	defer r.leave()
 	for {
 		switch r.decide() {
 		case lifecycle.Serve:
@@ -59,10 +63,16 @@ func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
 		case lifecycle.Save:
 			r.save()
 		case lifecycle.TakeLease:
+			if !r.enter() {
+				return r.rest()
+			}
 			r.takeLease()
 		case lifecycle.Mark:
 			r.mark()
 		case lifecycle.Send:
+			if !r.enter() {
+				return r.rest()
+			}
 			r.send()
 		case lifecycle.Wait:
 			if !r.wait() {
@@ -155,6 +165,42 @@ func (s *session) known() *record {
 	return nil
 }
 
+// enter passes the gate to the token endpoint. It reports false if that takes longer
+// than this round can, or nobody waits for it.
+func (r *round) enter() bool {
+	if r.inside {
+		return true
+	}
+	ok, next, err := r.s.set.gate.enter(r.waiting, r.wanted)
+	r.inside = ok
+	if err != nil {
+		r.err = err
+	}
+	if !next.IsZero() {
+		r.postpone(err, next)
+	}
+	return ok
+}
+
+func (r *round) leave() {
+	if r.inside {
+		r.inside = false
+		r.s.set.gate.leave()
+	}
+}
+
+// postpone makes the next attempt due when that of all sessions is. It counts as no
+// failure of this one.
+func (r *round) postpone(err error, next time.Time) {
+	cur := r.s.cur.Load()
+	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next)}
+	if last := r.s.failure(cur); last != nil {
+		f.first, f.row = last.first, last.row
+	}
+	r.s.failing.Store(f)
+	r.noted, r.quiet = true, true
+}
+
 // beginWork makes work, which is as if this process had only now seen its token.
 func (s *session) beginWork() {
 	s.mu.Lock()
@@ -191,7 +237,7 @@ func (r *round) rest() (*snapshot, error) {
 		err = r.restError()
 	}
 	r.finish()
-	if failed != nil && !errors.Is(failed, flight.ErrClosed) {
+	if failed != nil && !r.quiet && !errors.Is(failed, flight.ErrClosed) {
 		r.emitFailure(failed)
 	}
 	if cur.usable() && (cur != r.seen || failed == nil && !r.byHand) {

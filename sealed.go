@@ -14,28 +14,32 @@ import (
 )
 
 // ErrSealed is returned by a [Sealed] and a [SealedCache] for a value that none
-// of its keys opens: it was sealed with another key, or it was changed, or put
-// under another key of the store. The value is kept.
+// of its keys opens: it was sealed with another key, it was changed, or it was
+// copied from another key of the store. The value is kept.
 var ErrSealed = errors.New("authtrip: value does not open")
 
-// A Sealed is a [Store] that keeps what it is given, encrypted, in another one. Its
-// Store and Keys must be set. It is safe for concurrent use if Store is, and must
-// not be modified after first use. It waits for nothing but Store, and returns
-// the errors of Store as they are.
+// A Sealed is a [Store] that saves values, encrypted, in another one. Its Store and
+// Keys must be set. It is safe for concurrent use if Store is, and must not be
+// modified after first use. It waits for nothing but Store, and returns the errors
+// of Store as they are. It has the methods of [Leaser], [Expirer], [Watcher] and
+// [KeysWatcher]; what Store cannot do is an error that is [errors.ErrUnsupported].
 //
 // Values are encrypted with AES-256-GCM under a key of their own, derived from
 // the first of Keys and from the key of the record. Whoever can only read Store
-// learns how long the values are and when they change. Whoever can write to it
-// cannot make a value, or move one to another key, without being noticed; but
-// putting back what was under the same key before goes unnoticed.
+// learns how long the values are, when they change, and which of them expire.
+// Whoever can write to it cannot make a value, or copy one to another key, without
+// being noticed. An older value of the same key that is restored is not noticed.
 //
 // The keys of records are hashed, so that Store does not see those either.
 //
 // # Changing keys
 //
-// To replace a key, put the new one behind the old one everywhere, then in front
-// of it, and drop the old one when each record has been saved again, which each
-// refresh does. A record that is not is then an [ErrSealed], until [Source.SetToken]
+//  1. Add the new key as the last one, on every replica.
+//  2. Make it the first one, on every replica.
+//  3. Remove the old one when no record uses it any more. Each refresh saves its
+//     record with the first key.
+//
+// A record that still uses a removed key is an [ErrSealed], until [Source.SetToken]
 // replaces it or [Source.Forget] removes it.
 type Sealed struct {
 	// Store is where the values are kept; required.
@@ -92,8 +96,24 @@ func (s *Sealed) Delete(ctx context.Context, key, version string) error {
 	return s.Store.Delete(ctx, name, version)
 }
 
-// Lease implements [Leaser]. If Store is none, the error is
-// [errors.ErrUnsupported].
+// SaveFor implements [Expirer].
+func (s *Sealed) SaveFor(ctx context.Context, key string, value []byte, version string, ttl time.Duration) (string, error) {
+	k, name, err := s.sealer(key)
+	if err != nil {
+		return "", err
+	}
+	expirer, ok := s.Store.(Expirer)
+	if !ok {
+		return "", fmt.Errorf("authtrip: Sealed.Store cannot drop records by itself: %w", errors.ErrUnsupported)
+	}
+	b, err := k.seal(key, value)
+	if err != nil {
+		return "", err
+	}
+	return expirer.SaveFor(ctx, name, b, version, ttl)
+}
+
+// Lease implements [Leaser].
 func (s *Sealed) Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error) {
 	_, name, err := s.sealer(key)
 	if err != nil {
@@ -106,21 +126,37 @@ func (s *Sealed) Lease(ctx context.Context, key string, ttl time.Duration) (rele
 	return leaser.Lease(ctx, name, ttl)
 }
 
-// Watch returns a channel that gets a value when the record under key may have
-// changed, as the method Watch of Store says. If Store has none, the error is
-// [errors.ErrUnsupported].
+// Watch implements [Watcher].
 func (s *Sealed) Watch(ctx context.Context, key string) (<-chan struct{}, error) {
 	_, name, err := s.sealer(key)
 	if err != nil {
 		return nil, err
 	}
-	watcher, ok := s.Store.(interface {
-		Watch(ctx context.Context, key string) (<-chan struct{}, error)
-	})
+	watcher, ok := s.Store.(Watcher)
 	if !ok {
 		return nil, fmt.Errorf("authtrip: Sealed.Store cannot be watched: %w", errors.ErrUnsupported)
 	}
 	return watcher.Watch(ctx, name)
+}
+
+// WatchKeys implements [KeysWatcher].
+func (s *Sealed) WatchKeys(ctx context.Context) (<-chan string, func(key string) string, error) {
+	if _, _, err := s.sealer(""); err != nil {
+		return nil, nil, err
+	}
+	watcher, ok := s.Store.(KeysWatcher)
+	if !ok {
+		return nil, nil, fmt.Errorf("authtrip: Sealed.Store cannot be watched: %w", errors.ErrUnsupported)
+	}
+	changed, inner, err := watcher.WatchKeys(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return changed, func(key string) string {
+		// What could fail does not depend on the key, and did not above.
+		_, name, _ := s.sealer(key)
+		return inner(name)
+	}, nil
 }
 
 func (s *Sealed) sealer(key string) (k sealer, name string, err error) {

@@ -67,9 +67,12 @@ func TestSealedStore(t *testing.T) {
 	for name, nameKey := range map[string][]byte{"plain names": nil, "secret names": secret(9)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			authtriptest.TestStore(t, func(*testing.T) authtrip.Store {
+			newStore := func(*testing.T) authtrip.Store {
 				return &authtrip.Sealed{Store: new(authtrip.MemoryStore), Keys: [][]byte{secret(1)}, NameKey: nameKey}
-			})
+			}
+			t.Run("Store", func(t *testing.T) { authtriptest.TestStore(t, newStore) })
+			t.Run("Leaser", func(t *testing.T) { authtriptest.TestLeaser(t, newStore) })
+			t.Run("Watcher", func(t *testing.T) { authtriptest.TestWatcher(t, newStore) })
 		})
 	}
 }
@@ -258,7 +261,8 @@ func TestSealedPassesOnWhatItsStoreCan(t *testing.T) {
 	}
 }
 
-func TestSealedStoreWithoutLeases(t *testing.T) {
+// TestSealedStoreOfOneThatCanNoMore says so, and is a Store.
+func TestSealedStoreOfOneThatCanNoMore(t *testing.T) {
 	t.Parallel()
 	s := &authtrip.Sealed{Store: leaseless{new(authtrip.MemoryStore)}, Keys: [][]byte{secret(1)}}
 	if _, err := s.Lease(t.Context(), "key", time.Minute); !errors.Is(err, errors.ErrUnsupported) {
@@ -267,6 +271,15 @@ func TestSealedStoreWithoutLeases(t *testing.T) {
 	if _, err := s.Watch(t.Context(), "key"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Watch: %v, want errors.ErrUnsupported", err)
 	}
+	if _, _, err := s.WatchKeys(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("WatchKeys: %v, want errors.ErrUnsupported", err)
+	}
+	if _, err := s.SaveFor(t.Context(), "key", nil, "", time.Hour); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("SaveFor: %v, want errors.ErrUnsupported", err)
+	}
+	authtriptest.TestStore(t, func(*testing.T) authtrip.Store {
+		return &authtrip.Sealed{Store: leaseless{new(authtrip.MemoryStore)}, Keys: [][]byte{secret(1)}}
+	})
 }
 
 // TestSealedFormat: what the first version sealed stays readable, under the same

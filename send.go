@@ -21,10 +21,9 @@ func (r *round) send() {
 	r.s.mu.Lock()
 	w, care := r.s.work, r.care()
 	guarded := care != lifecycle.Free && w.memory.Stored() == lifecycle.HasRecord
-	if guarded && time.Since(r.marked) > saveTimeout {
-		// The time that others leave to a marker would be over before the answer is saved.
-		w.memory.Unready()
+	if guarded && r.stale(r.marked) {
 		r.s.mu.Unlock()
+		r.dropLease()
 		return
 	}
 	parent, known := w.memory.Known, r.s.known()
@@ -32,13 +31,19 @@ func (r *round) send() {
 
 	began := time.Now()
 	r.requests++
-	a, late := r.ask(parent, known)
+	cutOff := began.Add(r.s.set.span())
+	if guarded {
+		cutOff = r.leased.Add(r.s.set.span()) // before the lease runs out
+	}
+	a, late := r.ask(parent, known, cutOff)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)
+	r.s.set.gate.answered(err)
+	r.leave()
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	if late && care != lifecycle.Free {
-		w.sends.open = began.Add(r.s.set.span())
+		w.sends.open = cutOff
 	}
 	number := nextLogin(nil)
 	if !w.memory.Answered(parent, outcome, care, number) {
@@ -110,14 +115,14 @@ type answer struct {
 }
 
 // ask calls the Refresher, and leaves it to itself when the time for a refresh is over:
-// what it returns later is not lost. late reports that it was left.
-func (r *round) ask(parent lifecycle.Position, known *record) (a answer, late bool) {
+// what it returns before it is cut off is not lost. late reports that it was left.
+func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) (a answer, late bool) {
 	s, set := r.s, r.s.set
 	var old *oauth2.Token
 	if known != nil {
 		old = known.token()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), set.span())
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.ctx), cutOff)
 	answers, left := make(chan answer), make(chan struct{})
 	set.late.Add(1)
 	go func() {
@@ -141,7 +146,7 @@ func (r *round) ask(parent lifecycle.Position, known *record) (a answer, late bo
 	case <-timer.C:
 		close(left)
 		err := fmt.Errorf("there was no answer within %v: %w", set.timeout, context.DeadlineExceeded)
-		return answer{err: &RefreshError{Err: err, ambiguous: true}}, true
+		return answer{err: &RefreshError{Err: err, ambiguous: true, noAnswer: true}}, true
 	}
 }
 

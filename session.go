@@ -32,6 +32,7 @@ type settings struct {
 	onEvent    func(Event)
 	owner      string // a random name of this process, in markers
 	flights    *flight.Group[*snapshot]
+	gate       *gate
 	late       *sync.WaitGroup // requests whose rounds did not wait for them
 }
 
@@ -43,7 +44,7 @@ func newSettings(s *Source, flights *flight.Group[*snapshot], late *sync.WaitGro
 		refresher: s.Refresher, store: s.Store, shared: s.Store != nil, variant: s.Variant,
 		initial: s.Initial, early: s.EarlyRefresh, timeout: s.RefreshTimeout, grace: s.GracePeriod,
 		mayFail: s.AllowRefreshWithoutStore, onEvent: s.OnEvent, owner: rand.Text(),
-		flights: flights, late: late,
+		flights: flights, late: late, gate: new(gate),
 	}
 	if r, ok := s.Refresher.(Repeatable); ok {
 		set.said, set.repeatable = true, r.Repeatable()
@@ -108,7 +109,7 @@ func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
 		return snap, nil
 	}
 	if snap.usable() {
-		if !s.busy.Load() && s.failure(snap).due() {
+		if !s.busy.Load() && s.failure(snap).due() && (!snap.due() || s.set.gate.open()) {
 			s.start(ctx, round{seen: snap})
 		}
 		return snap, nil

@@ -205,7 +205,7 @@ func (r *round) takeLease() {
 	m := &r.s.work.memory
 	switch {
 	case held:
-		r.release = release
+		r.release, r.leased = release, time.Now()
 		m.Leased(lifecycle.Mine, time.Since(began) > pollInterval/2)
 	case err == nil:
 		r.err, r.noted = errElsewhere, false
@@ -220,13 +220,30 @@ func (r *round) takeLease() {
 
 var errElsewhere = errors.New("authtrip: another process is refreshing this token: try again")
 
-// giveBack gives the lease back and forgets what was read.
+// giveBack gives the lease back and forgets what was read. While a request is open, or
+// its successor is not saved, the lease runs out by itself: the Store may have lost the
+// marker, and then the lease is all that keeps another process from sending the same
+// refresh token.
 func (r *round) giveBack() {
-	r.release()
-	r.release = func() {}
 	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
-	r.s.work.memory.Rested()
+	w := r.s.work
+	keep := w.memory.Newest == lifecycle.Held || time.Now().Before(w.sends.open)
+	w.memory.Rested()
+	r.s.mu.Unlock()
+	if !keep {
+		r.release()
+	}
+	r.release = func() {}
+}
+
+// stale gives the lease and the marker up if since is so long ago that the answer might
+// be saved after others have stopped waiting for it. The session's mu is held.
+func (r *round) stale(since time.Time) bool {
+	if time.Since(since) <= saveTimeout {
+		return false
+	}
+	r.s.work.memory.Unready()
+	return true
 }
 
 // wait waits for whatever is not over yet. It reports false where that takes longer
@@ -243,9 +260,19 @@ func (r *round) wait() bool {
 	return sleep(r.waiting, d)
 }
 
+func (r *round) dropLease() {
+	r.release()
+	r.release = func() {}
+}
+
 func (r *round) mark() {
 	r.s.mu.Lock()
 	m := &r.s.work.memory
+	if r.stale(r.leased) {
+		r.s.mu.Unlock()
+		r.dropLease()
+		return
+	}
 	marked := m.Mark(r.moment().Unchanged)
 	rec := r.rec.drawn(marked, nil)
 	version := r.version
@@ -271,4 +298,3 @@ func (r *round) mark() {
 		r.err, r.noted = fmt.Errorf("authtrip: Store.Save before the refresh: %w", err), false
 	}
 }
-

@@ -167,3 +167,19 @@ func TestContextTokenSourceIsToldOfARefusal(t *testing.T) {
 		}
 	})
 }
+
+// TestThirdPartySourceIsToldOfASecondRejection: it was told of the first one only, and
+// would have returned the other token again.
+func TestThirdPartySourceIsToldOfASecondRejection(t *testing.T) {
+	infoInBubble(t, nil, func(t *testing.T, r *rig, _ *authtrip.UserInfoSource) {
+		src := new(authtriptest.Source)
+		info := newInfo(t, r, func(u *authtrip.UserInfoSource) { u.Source, u.Subject = src, "alice" })
+		r.srv.Fail(authtriptest.UserInfoPath,
+			authtriptest.Fault{Challenge: authtriptest.InvalidToken}, authtriptest.Fault{Challenge: authtriptest.InvalidToken})
+		_, err := info.UserInfo(t.Context())
+		wantStatus(t, err, http.StatusUnauthorized)
+		if c := src.Counts(); c.Invalidated != 2 {
+			t.Errorf("tokens rejected = %d, want 2", c.Invalidated)
+		}
+	})
+}

@@ -30,7 +30,7 @@ func (s *Source) Watch(ctx context.Context) error {
 		return err
 	}
 	w, ok := own.set.store.(Watcher)
-	if !ok {
+	if !ok || !own.set.shared { // nobody else changes what is in this process's memory
 		return fmt.Errorf("authtrip: Source.Watch: Store is no Watcher: %w", errors.ErrUnsupported)
 	}
 	changed, err := w.Watch(ctx, own.key)

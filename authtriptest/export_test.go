@@ -24,3 +24,21 @@ func CheckCache(tb testing.TB, name string, cache authtrip.Cache) {
 		}
 	}
 }
+
+// CheckLeaser runs one check of TestLeaser by name.
+func CheckLeaser(tb testing.TB, name string, s authtrip.Store) {
+	for _, c := range leaserChecks() {
+		if l, ok := s.(leaser); ok && c.name == name {
+			c.run(tb, l)
+		}
+	}
+}
+
+// CheckWatcher runs one check of TestWatcher by name.
+func CheckWatcher(tb testing.TB, name string, s authtrip.Store) {
+	for _, c := range watcherChecks() {
+		if w, ok := s.(watcher); ok && c.name == name {
+			c.run(tb, w)
+		}
+	}
+}

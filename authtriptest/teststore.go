@@ -14,8 +14,9 @@ import (
 )
 
 // TestStore checks, in subtests, that a store keeps the promises of
-// [authtrip.Store]. newStore is called once for each subtest and returns an
-// empty store, which it may let t clean up.
+// [authtrip.Store], and those of [authtrip.Expirer] if it implements that.
+// newStore is called once for each subtest and returns an empty store, which it
+// may let t clean up. [TestLeaser] and [TestWatcher] take the same newStore.
 //
 // The suite makes a hundred goroutines compete for one record; a store over a
 // network answers some ten thousand calls.
@@ -50,6 +51,14 @@ func storeChecks() []storeCheck {
 		{"OneOfManyCreates", storeCreateRace},
 		{"OneOfManyDeletes", storeDeleteRace},
 		{"NoUpdateIsLost", storeUpdateRace},
+		{"SaveFor/Saves", expiring(expirerSave)},
+		{"SaveFor/KeepsForItsTTL", expiring(expirerKeeps)},
+		{"SaveFor/LastSaveCounts", expiring(expirerReplaces)},
+		{"SaveFor/VersionsNeverComeBack", expiring(expirerVersions)},
+		{"SaveFor/TTLIsRequired", expiring(expirerTTL)},
+		{"SaveFor/ValuesAreCopied", expiring(expirerCopies)},
+		{"SaveFor/CancelledContext", expiring(expirerCancelled)},
+		{"SaveFor/OneOfManyCreates", expiring(expirerRace)},
 	}
 }
 

@@ -185,3 +185,11 @@ func newMyStore(*testing.T) authtrip.Store { return new(authtrip.MemoryStore) }
 func TestMyStore(t *testing.T) {
 	authtriptest.TestStore(t, newMyStore) // func(*testing.T) authtrip.Store
 }
+
+func TestMyLeases(t *testing.T) {
+	authtriptest.TestLeaser(t, newMyStore)
+}
+
+func TestMyWatcher(t *testing.T) {
+	authtriptest.TestWatcher(t, newMyStore)
+}

@@ -125,6 +125,23 @@ func Example_reuseTokenSource() {
 	// 200 OK 1
 }
 
+func Example_reuseTokenSourceWithExpiry() {
+	w, done := newWorld()
+	defer done()
+	tok, vendor := w.tok, vendorSource{w}
+	{
+		ts := oauth2.ReuseTokenSourceWithExpiry(tok, vendor, time.Minute)
+		w.call(&http.Client{Transport: &oauth2.Transport{Source: ts}})
+	}
+	{
+		ts := &authtrip.Source{Refresher: authtrip.FromTokenSource(vendor), Initial: tok, EarlyRefresh: time.Minute}
+		w.call(&http.Client{Transport: &authtrip.Transport{Source: ts}})
+	}
+	// Output:
+	// 200 OK 1
+	// 200 OK 1
+}
+
 func Example_clientCredentials() {
 	w, done := newWorld()
 	defer done()
@@ -196,11 +213,12 @@ func Example_ownHTTPClient() {
 	{
 		grant := authtrip.RefreshToken(conf)
 		grant.HTTPClient = own
-		client := &http.Client{Transport: &authtrip.Transport{
+		client := *own
+		client.Transport = &authtrip.Transport{
 			Source: &authtrip.Source{Refresher: grant, Initial: tok},
 			Base:   own.Transport,
-		}}
-		w.call(client)
+		}
+		w.call(&client)
 	}
 	// Output:
 	// 200 OK 1

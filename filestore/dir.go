@@ -20,17 +20,13 @@ type dir struct {
 }
 
 // open opens Dir and checks it. If create is set, it makes one that is missing;
-// else the error is fs.ErrNotExist.
+// else the error is fs.ErrNotExist. One that should be there is neither made nor
+// taken for an empty one.
 func (s *Store) open(create bool) (*dir, error) {
 	if s.Dir == "" {
 		return nil, errors.New("filestore: Store.Dir is empty")
 	}
-	root, err := os.OpenRoot(s.Dir)
-	if create && errors.Is(err, fs.ErrNotExist) {
-		if err = makeDir(s.Dir); err == nil {
-			root, err = os.OpenRoot(s.Dir)
-		}
-	}
+	root, err := s.openRoot(create)
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
@@ -39,11 +35,58 @@ func (s *Store) open(create bool) (*dir, error) {
 	if err == nil {
 		err = s.private(fi, s.Dir, 0o700)
 	}
+	if err == nil {
+		err = s.first(fi)
+	}
 	if err != nil {
 		_ = root.Close()
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
 	return d, nil
+}
+
+func (s *Store) openRoot(create bool) (*os.Root, error) {
+	root, err := os.OpenRoot(s.Dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return root, err
+	}
+	if missing := s.missing(); missing != nil {
+		return nil, missing
+	}
+	if create {
+		if err = makeDir(s.Dir); err == nil {
+			root, err = os.OpenRoot(s.Dir)
+		}
+	}
+	return root, err
+}
+
+// first remembers the directory that the Store was first used with, and returns an
+// error for another one. A copy has tokens that the original has refreshed since,
+// and leases of its own; the place of a file system that is not mounted has none.
+func (s *Store) first(fi fs.FileInfo) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.used == nil:
+		s.used = fi
+	case !os.SameFile(s.used, fi):
+		return fmt.Errorf("%s is another directory than the one that this Store was first used with: mount or restore that one, or restart the program if the change is meant", s.Dir)
+	}
+	return nil
+}
+
+// missing returns an error if Dir, which is missing, should be there.
+func (s *Store) missing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.used != nil:
+		return fmt.Errorf("%s is gone since this Store was first used: mount or restore it, or restart the program if it was removed on purpose", s.Dir)
+	case s.MustExist:
+		return fmt.Errorf("%s is missing, and Store.MustExist is set: mount it, or make it with mode 0700", s.Dir)
+	}
+	return nil
 }
 
 // makeDir makes a directory and those above it, and sees to it that they stay.
@@ -103,8 +146,18 @@ func (d *dir) openFile(name string, flag int) (*os.File, error) {
 	return d.OpenFile(name, flag, 0o600)
 }
 
-// load reads a record. If there is none, the version is "".
+// load returns a record, unless it has expired. If there is none, the version is
+// "".
 func (d *dir) load(name string) (value []byte, version string, err error) {
+	value, version, err = d.read(name)
+	if err == nil && expired(version) {
+		return nil, "", authtrip.ErrNotFound
+	}
+	return value, version, err
+}
+
+// read returns a record, expired or not.
+func (d *dir) read(name string) (value []byte, version string, err error) {
 	f, err := d.openFile(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", authtrip.ErrNotFound
@@ -152,7 +205,7 @@ func (d *dir) replace(name string, content []byte) error {
 		_ = d.removeIfThere(tempName)
 		return fmt.Errorf("filestore: %w", err)
 	}
-	return d.sync()
+	return d.syncAll()
 }
 
 // write makes a file, and returns when its content is on the disk.
@@ -174,7 +227,7 @@ func (d *dir) remove(name string) error {
 	if err := errors.Join(d.removeIfThere(tempName), d.Remove(name)); err != nil {
 		return fmt.Errorf("filestore: %w", err)
 	}
-	return d.sync()
+	return d.syncAll()
 }
 
 func (d *dir) removeIfThere(name string) error {
@@ -185,16 +238,21 @@ func (d *dir) removeIfThere(name string) error {
 	return err
 }
 
-// sync returns when the names in the directory are on the disk.
-func (d *dir) sync() error {
-	f, err := d.Open(".")
-	if err == nil {
-		err = errors.Join(syncDir(f), f.Close())
-	}
-	if err != nil {
+// syncAll returns when the names in Dir are on the disk.
+func (d *dir) syncAll() error {
+	if err := d.sync("."); err != nil {
 		return fmt.Errorf("filestore: %w", err)
 	}
 	return nil
+}
+
+// sync returns when the names in a directory are on the disk.
+func (d *dir) sync(folder string) error {
+	f, err := d.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(f), f.Close())
 }
 
 // is reports whether f is the file that has this name now.

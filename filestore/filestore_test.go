@@ -21,8 +21,9 @@ import (
 )
 
 var (
-	_ authtrip.Store  = (*filestore.Store)(nil)
-	_ authtrip.Leaser = (*filestore.Store)(nil)
+	_ authtrip.Store   = (*filestore.Store)(nil)
+	_ authtrip.Leaser  = (*filestore.Store)(nil)
+	_ authtrip.Expirer = (*filestore.Store)(nil)
 )
 
 // newStore returns a store in a directory that is not there yet.
@@ -67,6 +68,11 @@ func files(t testing.TB, s *filestore.Store, end string) []string {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	authtriptest.TestStore(t, func(t *testing.T) authtrip.Store { return newStore(t) })
+}
+
+func TestLeaser(t *testing.T) {
+	t.Parallel()
+	authtriptest.TestLeaser(t, func(t *testing.T) authtrip.Store { return newStore(t) })
 }
 
 func TestDirIsRequired(t *testing.T) {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Lease implements [authtrip.Leaser]. The lease of a process that dies ends at
-// once: it is a lock on a file, which the operating system gives back. That of a
-// process that is alive and stopped ends after ttl, by the clock of the host. A
-// lease that is freed is noticed within a tenth of a second.
+// Lease implements [authtrip.Leaser]. The lease of a process that dies, however it
+// dies, ends at once: it is a lock on a file, which the operating system releases.
+// The lease of a process that is alive but stopped ends after ttl, by the clock of
+// the host. Whoever waits notices the end of a lease within a tenth of a second.
 func (s *Store) Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error) {
 	name := leaseName(key)
 	for wait := 4 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {

@@ -10,11 +10,11 @@ import (
 )
 
 // A Cache is an [authtrip.Cache] on Redis. Its Client must be set. It is safe for
-// concurrent use, and must not be modified after first use. What is said of
-// [Store] about waiting and about the node that is read holds for it too.
+// concurrent use, and must not be modified after first use. It waits for the
+// server, and loads from the node that takes writes, as a [Store] does.
 //
-// Each operation takes one round trip. A value ends with its ttl by the clock of
-// the server. If the answer to a Take is lost, so is the value.
+// Each operation takes one round trip. A value expires by the clock of the
+// server. If the answer to a Take is lost, so is the value.
 type Cache struct {
 	// Client is the connection to Redis; required. It may be shared.
 	Client redis.UniversalClient

@@ -76,7 +76,10 @@ func TestCluster(t *testing.T) {
 		stores++
 		return &redisstore.Store{Client: client, Prefix: fmt.Sprintf("test-%d:", stores)}
 	}
-	authtriptest.TestStore(t, func(*testing.T) authtrip.Store { return newStore() })
+	clustered := func(*testing.T) authtrip.Store { return newStore() }
+	authtriptest.TestStore(t, clustered)
+	authtriptest.TestLeaser(t, clustered)
+	authtriptest.TestWatcher(t, clustered)
 	s := newStore()
 	_ = lease(t, s, "key", time.Hour)
 	wantHeld(t, s)

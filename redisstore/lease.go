@@ -35,9 +35,9 @@ const (
 )
 
 // Lease implements [authtrip.Leaser]. A lease that is free takes one round trip,
-// and its release another one. One that somebody else holds is asked for again,
-// at first after some ten milliseconds and then up to five times a second. A
-// holder that has died keeps it for the rest of ttl.
+// and its release another one. While somebody else holds it, the server is asked
+// again, at first after some ten milliseconds and then up to five times a second.
+// The lease of a process that has died ends when the rest of ttl is over.
 func (s *Store) Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error) {
 	at, owner := s.key(key, "lease"), rand.Text()
 	ttl = max(ttl, time.Millisecond)

@@ -17,28 +17,29 @@
 // A key of Redis is Prefix, the hash of the key in braces, which on a Cluster
 // keep what belongs to one key in one slot, and one of these:
 //
-//	:record  a string: the version, 26 letters and digits, and the value
-//	:lease   a string: the owner, a random name; ends with the lease's ttl
-//	:cache   a string: the value; ends with its ttl
+//	:record  a string: the version, 26 letters and digits, and the value;
+//	         expires with Store.TTL or the ttl of SaveFor, if there is one
+//	:lease   a string: the owner, a random name; expires with the lease's ttl
+//	:cache   a string: the value; expires with its ttl
 //
-// Nothing can be read from a key, though who knows what it may be made of can
-// try. Values are readable for whoever can read the database: put
-// [authtrip.Sealed] and [authtrip.SealedCache] around a Store and a Cache, with
-// keys that Redis never sees.
+// A key cannot be read from its hash, but whoever can guess it can check the
+// guess. Values are readable for whoever can read the database:
+// [authtrip.Sealed] and [authtrip.SealedCache] encrypt those of a Store and a
+// Cache, with secrets that Redis never sees.
 //
 // # What can be lost
 //
 // Redis answers before a write is on a disk or on a replica. A failover, or a
 // crash, may lose the last writes: with appendfsync everysec those of one
-// second. A lost record is one that is not found or an older one, and the user
-// behind it may have to log in again; versions are random, so that none comes
-// back with other content. A server that evicts (maxmemory-policy other than
-// noeviction or volatile-*) may throw records away.
+// second. A record is then missing, or an older one is loaded. Versions are
+// random, so none comes back with other content. A server that evicts may drop
+// records at any time: set maxmemory-policy to noeviction. A volatile policy
+// spares records without a TTL, but drops leases.
 //
 // An operation whose answer is lost is repeated by the client as its options
-// say. That does no harm: a script that meets its own work succeeds. What was
-// not answered is an error, of which it cannot be said whether the operation was
-// done.
+// say. That does no harm: a script that meets its own work succeeds. If no
+// attempt is answered, the operation returns an error and its outcome is
+// unknown.
 package redisstore
 
 import (
@@ -55,17 +56,19 @@ import (
 	"example.com/authtrip"
 )
 
-// A Store is an [authtrip.Store] and an [authtrip.Leaser] on Redis. Its Client
-// must be set. It is safe for concurrent use, must not be modified after first
-// use, and must not be copied. It does not close Client.
+// A Store is an [authtrip.Store] on Redis, and all that one can be beside:
+// [authtrip.Leaser], [authtrip.Expirer], [authtrip.Watcher] and
+// [authtrip.KeysWatcher]. Its Client must be set. It is safe for concurrent use,
+// must not be modified after first use, and must not be copied. It does not close
+// Client.
 //
 // A call that is waiting for the server returns when its ctx ends, whatever the
 // options of Client; a goroutine then waits on, as long as the ReadTimeout of
-// Client says. A server that cannot be reached is an error after as many
-// attempts as Client makes, and needs nothing done when it is back.
+// Client says. If the server cannot be reached, a call fails after as many
+// attempts as Client makes. Nothing needs to be done when the server is back.
 //
-// Only the node that takes writes is read, also where Client sends the commands
-// that it knows to be reading to replicas, or answers them from memory.
+// Records are loaded from the node that takes writes, even if Client sends
+// reading commands to replicas or answers them from memory.
 type Store struct {
 	// Client is the connection to Redis; required. It may be shared.
 	Client redis.UniversalClient
@@ -73,12 +76,12 @@ type Store struct {
 	// Prefix begins each key and channel. If "", it is "authtrip:".
 	Prefix string
 
-	// TTL is how long a record is kept after it was saved last: longer than a
+	// TTL is how long a record is kept after Save has saved it: longer than a
 	// user may stay away without having to log in again. If 0 or less, records
-	// are kept until they are deleted.
+	// are kept until they are deleted. SaveFor has a ttl of its own.
 	TTL time.Duration
 
-	hub hub // of Watch
+	hub hub // of Watch and WatchKeys
 }
 
 // versionLen is the length of a version: that of [rand.Text].
@@ -128,9 +131,23 @@ func (s *Store) Load(ctx context.Context, key string) ([]byte, string, error) {
 
 // Save implements [authtrip.Store]. It takes one round trip.
 func (s *Store) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	return s.save(ctx, "Save", key, value, version, s.TTL)
+}
+
+// SaveFor implements [authtrip.Expirer]. It takes one round trip. The server
+// drops the record, by its own clock.
+func (s *Store) SaveFor(ctx context.Context, key string, value []byte, version string, ttl time.Duration) (string, error) {
+	if ttl <= 0 {
+		return "", fmt.Errorf("redisstore: Store.SaveFor: ttl is %v, want more than 0", ttl)
+	}
+	return s.save(ctx, "SaveFor", key, value, version, ttl)
+}
+
+// save saves a record for ttl, or for good if that is 0 or less.
+func (s *Store) save(ctx context.Context, op, key string, value []byte, version string, ttl time.Duration) (string, error) {
 	next := rand.Text()
-	res, err := s.conn().run(ctx, "Save", saveScript, s.key(key, "record"),
-		version, next, string(value), milliseconds(s.TTL), s.channel(), hashed(key))
+	res, err := s.conn().run(ctx, op, saveScript, s.key(key, "record"),
+		version, next, string(value), milliseconds(ttl), s.channel(), hashed(key))
 	if err != nil {
 		return "", err
 	}
@@ -141,8 +158,8 @@ func (s *Store) Save(ctx context.Context, key string, value []byte, version stri
 }
 
 // Delete implements [authtrip.Store]. It takes one round trip. If the answer to
-// a first attempt was lost, it may be ErrNotFound for the record that it has
-// deleted itself.
+// its first attempt was lost, it may return ErrNotFound for the record that it
+// has deleted itself.
 func (s *Store) Delete(ctx context.Context, key, version string) error {
 	res, err := s.conn().run(ctx, "Delete", deleteScript, s.key(key, "record"), version, s.channel(), hashed(key))
 	switch {
@@ -182,7 +199,7 @@ func milliseconds(ttl time.Duration) int64 {
 	if ttl <= 0 {
 		return 0
 	}
-	return int64((ttl + time.Millisecond - 1) / time.Millisecond)
+	return int64((ttl-1)/time.Millisecond) + 1
 }
 
 // conn is a client, in the field Client of a type.

@@ -25,8 +25,12 @@ func TestStalledServerHonoursContext(t *testing.T) {
 	}
 	begin := time.Now()
 	for name, call := range map[string]func(context.Context) error{
-		"Load":  func(ctx context.Context) error { _, _, err := s.Load(ctx, "key"); return err },
-		"Save":  func(ctx context.Context) error { _, err := s.Save(ctx, "key", nil, version+"x"); return err },
+		"Load": func(ctx context.Context) error { _, _, err := s.Load(ctx, "key"); return err },
+		"Save": func(ctx context.Context) error { _, err := s.Save(ctx, "key", nil, version+"x"); return err },
+		"SaveFor": func(ctx context.Context) error {
+			_, err := s.SaveFor(ctx, "key", nil, version+"x", time.Hour)
+			return err
+		},
 		"Lease": func(ctx context.Context) error { _, err := s.Lease(ctx, "key", time.Hour); return err },
 		"Watch": func(ctx context.Context) error { _, err := s.Watch(ctx, "key"); return err },
 	} {

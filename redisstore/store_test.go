@@ -16,9 +16,12 @@ import (
 )
 
 var (
-	_ authtrip.Store  = (*redisstore.Store)(nil)
-	_ authtrip.Leaser = (*redisstore.Store)(nil)
-	_ authtrip.Cache  = (*redisstore.Cache)(nil)
+	_ authtrip.Store       = (*redisstore.Store)(nil)
+	_ authtrip.Leaser      = (*redisstore.Store)(nil)
+	_ authtrip.Expirer     = (*redisstore.Store)(nil)
+	_ authtrip.Watcher     = (*redisstore.Store)(nil)
+	_ authtrip.KeysWatcher = (*redisstore.Store)(nil)
+	_ authtrip.Cache       = (*redisstore.Cache)(nil)
 )
 
 func save(t testing.TB, s *redisstore.Store, key, value, version string) string {
@@ -64,6 +67,49 @@ func wantHeld(t testing.TB, s *redisstore.Store) {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	authtriptest.TestStore(t, func(t *testing.T) authtrip.Store { return newStore(t) })
+}
+
+func TestLeaser(t *testing.T) {
+	t.Parallel()
+	authtriptest.TestLeaser(t, func(t *testing.T) authtrip.Store { return newStore(t) })
+}
+
+func TestWatcher(t *testing.T) {
+	t.Parallel()
+	authtriptest.TestWatcher(t, func(t *testing.T) authtrip.Store { return newStore(t) })
+}
+
+// TestTTLOfSaveFor: the server has it, so that it drops what nobody asks for again,
+// and a Save takes it away.
+func TestTTLOfSaveFor(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ttl := func(s *redisstore.Store, save func() (string, error)) (version string, left time.Duration) {
+		t.Helper()
+		version, err := save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := s.Client.Keys(t.Context(), s.Prefix+"*").Val()[0]
+		return version, s.Client.PTTL(t.Context(), key).Val()
+	}
+	version, left := ttl(s, func() (string, error) { return s.SaveFor(t.Context(), "key", nil, "", time.Hour) })
+	if left < 59*time.Minute || left > time.Hour {
+		t.Errorf("ttl after SaveFor = %v, want 1h", left)
+	}
+	version, left = ttl(s, func() (string, error) { return s.Save(t.Context(), "key", nil, version) })
+	if left != -1 {
+		t.Errorf("ttl after Save = %v, want none", left)
+	}
+	s = &redisstore.Store{Client: s.Client, Prefix: s.Prefix, TTL: time.Minute}
+	version, left = ttl(s, func() (string, error) { return s.SaveFor(t.Context(), "key", nil, version, time.Hour) })
+	if left < 59*time.Minute {
+		t.Errorf("ttl after SaveFor with a Store.TTL = %v, want its own of 1h", left)
+	}
+	_, left = ttl(s, func() (string, error) { return s.Save(t.Context(), "key", nil, version) })
+	if left > time.Minute {
+		t.Errorf("ttl after Save with a Store.TTL = %v, want 1m", left)
+	}
 }
 
 func TestCache(t *testing.T) {

@@ -10,42 +10,58 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Watch returns a channel that gets a value whenever the record under key may
-// have been saved or deleted, by this process too. Whoever gets one calls Load.
-// Values are merged: one may stand for many changes, and at most one waits. The
-// channel is closed when ctx ends.
+// Watch implements [authtrip.Watcher].
 //
 // A change that is made after Watch has returned is told as soon as the server
 // tells it, which is no promise: Redis publishes at most once. While the
 // connection is down nothing is told, and when it is back each channel gets a
-// value, as anything may have happened. What is lost without a trace (in a
-// Cluster, a message between two nodes) is not told: a watcher hears of changes
-// early, and must not depend on it. Nothing that a Store promises does.
+// value, as anything may have changed. A message that is lost without a trace
+// (in a Cluster, between two nodes) is not told.
 //
 // All channels of one Store share one connection and one goroutine, which end
 // with the last of them. The connection gets a message of some fifty bytes for
-// each record that is changed under Prefix.
+// each record that is changed under Prefix. A record that expires is not told.
 func (s *Store) Watch(ctx context.Context, key string) (<-chan struct{}, error) {
+	w := &watcher{key: hashed(key), changed: make(chan struct{}, 1)}
+	if err := s.watch(ctx, w); err != nil {
+		return nil, err
+	}
+	return w.changed, nil
+}
+
+// WatchKeys implements [authtrip.KeysWatcher], over the connection that it shares
+// with [Store.Watch]. The name of a key is its hash. When the connection was down,
+// the channel gets a "".
+func (s *Store) WatchKeys(ctx context.Context) (<-chan string, func(key string) string, error) {
+	const room = 256
+	w := &watcher{names: make(chan string, room)}
+	if err := s.watch(ctx, w); err != nil {
+		return nil, nil, err
+	}
+	return w.names, hashed, nil
+}
+
+// watch adds a watcher until ctx ends. It waits until the server has subscribed.
+func (s *Store) watch(ctx context.Context, w *watcher) error {
 	if s.Client == nil {
-		return nil, errors.New("redisstore: Store.Client is nil")
+		return errors.New("redisstore: Store.Client is nil")
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	w := &watcher{key: hashed(key), changed: make(chan struct{}, 1)}
 	f := s.hub.join(s, w)
 	select {
 	case <-f.ready:
 	case <-ctx.Done():
 		s.hub.leave(f, w)
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if f.err != nil {
 		s.hub.leave(f, w)
-		return nil, fmt.Errorf("redisstore: Watch: %w", f.err)
+		return fmt.Errorf("redisstore: Watch: %w", f.err)
 	}
 	context.AfterFunc(ctx, func() { s.hub.leave(f, w) })
-	return w.changed, nil
+	return nil
 }
 
 // channel is where changes are published: hashes of keys.
@@ -64,18 +80,46 @@ type feed struct {
 	ready    chan struct{} // closed when subscribed, or not: err, not changed later
 	err      error
 	watchers map[*watcher]struct{}
-	byKey    map[string]map[*watcher]struct{}
+	byKey    map[string]map[*watcher]struct{} // those of all keys under ""
 }
 
+// watcher is one who watches a key, or all of them.
 type watcher struct {
-	key     string
-	changed chan struct{} // closed when w is no longer in the feed
+	key     string        // hashed; "" for all
+	changed chan struct{} // of a key
+	names   chan string   // of all
 }
 
-func (w *watcher) tell() {
+// tell tells of a change of the key with this name, or of any if that is "".
+func (w *watcher) tell(name string) {
+	if w.names == nil {
+		select {
+		case w.changed <- struct{}{}:
+		default: // one is waiting to be read
+		}
+		return
+	}
 	select {
-	case w.changed <- struct{}{}:
-	default: // it has not looked since the last one
+	case w.names <- name:
+		return
+	default:
+	}
+	// "" stands for all that is not read, and for this one. Nobody else sends.
+	for len(w.names) > 0 {
+		select {
+		case <-w.names:
+		default:
+		}
+	}
+	w.names <- ""
+}
+
+// close is called once, when w is no longer in the feed.
+func (w *watcher) close() {
+	if w.names == nil {
+		close(w.changed)
+	} else {
+		close(w.names)
 	}
 }
 
@@ -119,7 +163,7 @@ func (h *hub) leave(f *feed, w *watcher) {
 	if len(f.byKey[w.key]) == 0 {
 		delete(f.byKey, w.key)
 	}
-	close(w.changed)
+	w.close()
 	if len(f.watchers) == 0 {
 		h.end(f)
 	}
@@ -176,12 +220,14 @@ func (h *hub) hear(f *feed, message any) {
 	defer h.mu.Unlock()
 	switch m := message.(type) {
 	case *redis.Message:
-		for w := range f.byKey[m.Payload] {
-			w.tell()
+		for _, key := range []string{m.Payload, ""} {
+			for w := range f.byKey[key] {
+				w.tell(m.Payload)
+			}
 		}
 	case *redis.Subscription: // once more: messages may have been missed
 		for w := range f.watchers {
-			w.tell()
+			w.tell("")
 		}
 	}
 }

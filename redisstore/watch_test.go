@@ -3,6 +3,8 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ func wantTold(t testing.TB, changed <-chan struct{}, of string) {
 	}
 }
 
+// TestWatchTellsOfChanges of another process too, and of no other key.
 func TestWatchTellsOfChanges(t *testing.T) {
 	t.Parallel()
 	a := newStore(t)
@@ -130,4 +133,71 @@ func TestWatchTellsAfterAnOutage(t *testing.T) {
 	wantTold(t, changed, "the outage")
 	save(t, s, "key", "value", "")
 	wantTold(t, changed, "a change after the outage")
+}
+
+// wantName waits for a name. More than one "" may come before it.
+func wantName(t testing.TB, changed <-chan string, want string) {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case got, ok := <-changed:
+			if !ok || got != want && got != "" {
+				t.Errorf("channel tells of %q (%t), want %q", got, ok, want)
+			}
+			if got == want {
+				return
+			}
+		case <-late:
+			t.Fatalf("channel does not tell of %q", want)
+		}
+	}
+}
+
+// TestWatchKeysFollowsTenThousandSessions over one connection, of other processes
+// too, and without the name of any user in what is published.
+func TestWatchKeysFollowsTenThousandSessions(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t)
+	a := &redisstore.Store{Client: srv.connect(t, redis.Options{})}
+	b := &redisstore.Store{Client: srv.connect(t, redis.Options{})} // as another process
+	changed, name, err := a.WatchKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := make(map[string]int)
+	for i := range 10_000 {
+		sessions[name(fmt.Sprintf("user %d", i))] = i
+	}
+	for _, i := range []int{0, 5000, 9999} {
+		key := fmt.Sprintf("user %d", i)
+		save(t, b, key, "value", "")
+		wantName(t, changed, name(key))
+		if strings.Contains(name(key), "user") {
+			t.Errorf("the name %q says whose it is", name(key))
+		}
+		if got := sessions[name(key)]; got != i {
+			t.Errorf("session = %d, want %d", got, i)
+		}
+	}
+	n := srv.connect(t, redis.Options{}).PubSubNumSub(t.Context(), "authtrip:changes").Val()["authtrip:changes"]
+	if n != 1 {
+		t.Errorf("subscriptions = %d, want 1", n)
+	}
+}
+
+// TestWatchKeysTellsAfterAnOutage that anything may have changed.
+func TestWatchKeysTellsAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	srv := startServer(t)
+	s := &redisstore.Store{Client: srv.connect(t, redis.Options{})}
+	changed, name, err := s.WatchKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.kill()
+	srv.mustRun(t)
+	wantName(t, changed, "")
+	save(t, s, "key", "value", "")
+	wantName(t, changed, name("key"))
 }

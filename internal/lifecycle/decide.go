@@ -141,7 +141,9 @@ func BitOf(b bool) Bit {
 // Step is what is done next.
 type Step uint8
 
-// The steps. Serve, Rest, Over and Wait give the lease back and forget what was read.
+// The steps. Serve, Rest, EndSession and Wait forget what was read and give the lease
+// back; but while a request of the round is open, or its successor is not saved, the
+// lease is kept until it runs out: the Store may have lost the marker.
 const (
 	Serve      Step = iota // hand out the token: this round is done
 	Load                   // read the record

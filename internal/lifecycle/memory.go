@@ -237,8 +237,9 @@ func (m *Memory) Marked(rec Record) {
 	m.ready = true
 }
 
-// Unready says that the marker has become too old to send under.
-func (m *Memory) Unready() { m.ready = false }
+// Unready says that the lease or the marker has become too old to mark or to send
+// under: as long as it was not renewed, somebody else may have taken the lease.
+func (m *Memory) Unready() { m.lease, m.ready = NotTaken, false }
 
 // An Outcome is how the server's answer is to be read.
 type Outcome uint8
@@ -288,9 +289,13 @@ func (m *Memory) follow(p Position) {
 // Late takes a token that came after its round had ended, as the answer to the
 // refresh token at parent. It reports false if something newer is known by now.
 func (m *Memory) Late(parent Position) bool {
-	if m.Known != parent {
+	switch {
+	case m.Known != parent:
 		return false
+	case parent == (Position{}):
+		m.follow(Position{Login: 1})
+	default:
+		m.follow(Position{parent.Login, parent.Generation + 1})
 	}
-	m.follow(Position{parent.Login, parent.Generation + 1})
 	return true
 }

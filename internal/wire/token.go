@@ -28,7 +28,7 @@ import (
 func Token(body []byte, contentType string, now time.Time) (*oauth2.Token, error) {
 	m, err := read(body, contentType)
 	if err != nil {
-		return nil, fmt.Errorf("token response %w", err)
+		return nil, fmt.Errorf("token response: %w", err)
 	}
 	tok := new(oauth2.Token)
 	for name, to := range map[string]*string{
@@ -39,14 +39,14 @@ func Token(body []byte, contentType string, now time.Time) (*oauth2.Token, error
 		}
 	}
 	if tok.AccessToken == "" {
-		return nil, errors.New("token response has no access_token")
+		return nil, errors.New("token response: no access_token")
 	}
 	if tok.TokenType == "" {
 		tok.TokenType = "Bearer"
 	}
 	for _, name := range []string{"expires_in", "scope", "id_token"} {
-		if m.twice[name] {
-			return nil, fmt.Errorf("token response: %s is there twice", name)
+		if err := m.once(name); err != nil {
+			return nil, fmt.Errorf("token response: %w", err)
 		}
 	}
 	if life := lifetime(m.values["expires_in"]); life > 0 {
@@ -94,10 +94,18 @@ type members struct {
 	twice  map[string]bool
 }
 
+// once returns an error for a member that is there twice.
+func (m members) once(name string) error {
+	if m.twice[name] {
+		return fmt.Errorf("%s is there twice", name)
+	}
+	return nil
+}
+
 // text returns a member that has to be a string; "" if it is absent.
 func (m members) text(name string) (string, error) {
-	if m.twice[name] {
-		return "", fmt.Errorf("%s is there twice", name)
+	if err := m.once(name); err != nil {
+		return "", err
 	}
 	switch v := m.values[name].(type) {
 	case nil:
@@ -118,11 +126,11 @@ func read(body []byte, contentType string) (members, error) {
 		if m, err := form(string(trimmed)); err == nil {
 			return m, nil
 		}
-		return members{}, fmt.Errorf("is not a form (Content-Type %s)", Shown(mt))
+		return members{}, fmt.Errorf("not a form (Content-Type %s)", Shown(mt))
 	}
 	m, err := object(body)
 	if err != nil {
-		return members{}, fmt.Errorf("is not a JSON object (Content-Type %s)", Shown(mt))
+		return members{}, fmt.Errorf("not a JSON object (Content-Type %s)", Shown(mt))
 	}
 	return m, nil
 }
@@ -166,7 +174,7 @@ func typed(name, value string) any {
 func object(body []byte) (members, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
-		return members{}, errors.New("not an object")
+		return members{}, errors.New("not one JSON object")
 	}
 	m := members{make(map[string]any), make(map[string]bool)}
 	for dec.More() {
@@ -186,7 +194,7 @@ func object(body []byte) (members, error) {
 		return members{}, err
 	}
 	if _, err := dec.Token(); err == nil {
-		return members{}, errors.New("more than one object")
+		return members{}, errors.New("not one JSON object")
 	}
 	return m, nil
 }

@@ -71,7 +71,7 @@ func TestTokenRefusesWhatIsNone(t *testing.T) {
 		{"two refresh tokens", `{"access_token":"a","refresh_token":"b","refresh_token":"b"}`, "application/json", "refresh_token is there twice"},
 		{"two scopes", `{"access_token":"a","scope":"b","scope":"c"}`, "application/json", "scope is there twice"},
 		{"two in a form", `access_token=a&access_token=b`, "application/x-www-form-urlencoded", "access_token is there twice"},
-		{"a form that is none", `access_token=a;b=%zz`, "application/x-www-form-urlencoded", "is not a form"},
+		{"a form that is none", `access_token=a;b=%zz`, "application/x-www-form-urlencoded", "not a form"},
 		{"plain text", `Service unavailable`, "text/plain", "no access_token"},
 		{"a form that calls itself JSON", `access_token=a`, "application/json", "not a JSON object (Content-Type application/json)"},
 		{"a type that quotes the request", `<html>`, "text/abcdefghijklmnopqrstuvwxyz", "not a JSON object (Content-Type of another kind)"},

@@ -1,0 +1,169 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A gate lets rounds through to the token endpoint. An outage is one fact for all
+// sessions of a process: while the endpoint is down, one of them asks, backed off, and
+// the others wait for its answer; when it is up again, they come in a ramp and not all
+// at once. The zero value lets the first ones through.
+type gate struct {
+	mu     sync.Mutex // guards what follows
+	inside int        // rounds that were let through and have not left
+	limit  int        // how many may be inside; 0: not begun
+	fails  int        // requests that failed since the last that did not
+	first  time.Time  // of these
+	err    error      // of the last of these
+	next   time.Time  // while there is an outage: when the next may ask
+	queue  []*place
+}
+
+const (
+	// gateFirst is how many rounds may ask when nothing is known of the endpoint. Each
+	// success lets one more in, up to gateMost.
+	gateFirst = 32
+	gateMost  = 1024
+	// gateFails is how many requests have to fail in succession to make an outage.
+	gateFails = 3
+)
+
+func (g *gate) down() bool { return g.fails >= gateFails }
+
+// open reports whether a round that nobody waits for would be let through.
+func (g *gate) open() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.free()
+}
+
+func (g *gate) free() bool {
+	if g.limit == 0 {
+		g.limit = gateFirst
+	}
+	if g.down() {
+		return g.inside == 0 && !time.Now().Before(g.next)
+	}
+	return g.inside < g.limit
+}
+
+// A place is one of those who wait for the gate, in turn.
+type place struct {
+	told chan struct{} // closed when its turn has come, or there is an outage
+	ok   bool          // it was let through
+}
+
+// enter lets a round through, which then calls leave. One that somebody waits for is let
+// through in its turn, or ctx ends. During an outage enter returns the error of the last
+// attempt, and when the next is due. ok is false where a round that nobody waits for is
+// not let through.
+func (g *gate) enter(ctx context.Context, waits bool) (ok bool, next time.Time, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		switch {
+		case g.free():
+			g.inside++
+			return true, time.Time{}, nil
+		case g.down() && time.Now().Before(g.next):
+			return false, g.next, g.err
+		case !waits:
+			return false, time.Time{}, nil
+		}
+		mine := &place{told: make(chan struct{})}
+		g.queue = append(g.queue, mine)
+		g.mu.Unlock()
+		select {
+		case <-mine.told:
+		case <-ctx.Done():
+		}
+		g.mu.Lock()
+		switch {
+		case mine.ok:
+			return true, time.Time{}, nil
+		case ctx.Err() != nil:
+			g.queue = slices.DeleteFunc(g.queue, func(p *place) bool { return p == mine })
+			return false, time.Time{}, context.Cause(ctx)
+		}
+	}
+}
+
+// call lets those through whose turn it is, and tells all of an outage.
+func (g *gate) call() {
+	for len(g.queue) > 0 {
+		first := g.queue[0]
+		switch {
+		case g.free():
+			g.inside++
+			first.ok = true
+		case !g.down() || !time.Now().Before(g.next):
+			return
+		}
+		close(first.told)
+		g.queue = g.queue[1:]
+	}
+	g.queue = nil
+}
+
+// answered takes what became of a request.
+func (g *gate) answered(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	switch {
+	case err == nil:
+		if g.down() {
+			g.limit = 1 // the ramp begins
+		}
+		g.fails, g.err = 0, nil
+		g.limit = min(g.limit+1, gateMost)
+	case endpointDown(err):
+		if g.fails == 0 {
+			g.first = now
+		}
+		g.fails++
+		g.err = err
+		next := now.Add(outagePause(g.fails-gateFails+1, now.Sub(g.first)))
+		if re, ok := errors.AsType[*RefreshError](err); ok {
+			next = later(next, now.Add(re.RetryAfter))
+		}
+		g.next = later(g.next, next)
+	}
+}
+
+// leave is called once for each enter that let a round through.
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inside--
+	if g.inside == 0 && !g.down() {
+		g.limit = max(gateFirst, g.limit/2)
+	}
+	g.call()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// endpointDown reports whether a failure is the token endpoint's, and as such would be every
+// session's: it is down, has had enough of this client, or does not know it.
+func endpointDown(err error) bool {
+	re, ok := errors.AsType[*RefreshError](err)
+	if !ok || errors.Is(err, ErrReauthRequired) {
+		return false
+	}
+	switch re.Code {
+	case "invalid_client", "unauthorized_client", "temporarily_unavailable":
+		return true
+	}
+	return re.noAnswer || re.StatusCode == http.StatusTooManyRequests || re.StatusCode >= 500
+}
