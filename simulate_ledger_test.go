@@ -51,7 +51,7 @@ func (w *world) count(p *process, fault int, op string) {
 
 // checkSend holds a request against I1 and I7.
 func (w *world) checkSend(p *process, rt *refreshToken) {
-	if rt.sending > 0 && !w.reusable && !w.allow && !w.cells[rt.family.key].forgot {
+	if rt.sending > 0 && !w.reusable && !w.allow && !rt.bare && !w.cells[rt.family.key].forgot {
 		w.breaks(p, "I1: %s is on its way twice", rt.name)
 	}
 	now := time.Now()
@@ -107,7 +107,7 @@ func (w *world) wasLost(c *cell, f recordFacts) {
 		c.forgot = c.forgot || !w.watch
 	case rt == nil:
 	case rt.sending > 0:
-		c.forgot = c.forgot || !w.leases
+		rt.bare = rt.bare || !w.leases
 	case !rt.spent.IsZero():
 		c.forgot = c.forgot || !w.watch || f.Marker == nil
 	}
@@ -126,7 +126,7 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 	switch c := w.cells[f.key]; {
 	case who == "":
 		w.lose(w.why(p, f), 1)
-	case c.forgot:
+	case c.forgot, rt.bare:
 		w.lose("the Store had lost a marker and its save", 1)
 	case w.allow:
 		w.lose("refreshed without the Store", 1)

@@ -29,9 +29,9 @@ type refreshToken struct {
 	gen     int
 	spent   time.Time // zero: it is live
 	next    *refreshToken
-	sending int // requests that carry it, and are on their way
-	answers int // that carry it, and are on their way to somebody who lives
-	by      *process
+	sending int  // requests that carry it, and are on their way
+	answers int  // that carry it, and are on their way to somebody who lives
+	bare    bool // the Store has lost its marker while it was sent, and there are no leases
 }
 
 type accessToken struct {
