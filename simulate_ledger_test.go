@@ -130,6 +130,8 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 		w.lose("the Store had lost a marker and its save", 1)
 	case w.allow:
 		w.lose("refreshed without the Store", 1)
+	case w.couldNotSave(f):
+		w.lose("the Store failed the process that had the answer, and no other", 1)
 	default:
 		w.breaks(p, "I2: %s is sent again, and the session is lost, while %s", rt.name, who)
 	}
@@ -163,6 +165,20 @@ func (w *world) storeFails() bool {
 		}
 	}
 	return w.storeFaults > 0 || w.loses
+}
+
+// couldNotSave reports whether all who have the newest refresh token have not been able
+// to do anything with the Store since they had it.
+func (w *world) couldNotSave(f *family) bool {
+	could := true
+	for _, leaf := range f.leaves {
+		for _, p := range w.slots {
+			if p != nil && !p.gone && p.has[leaf.name] {
+				could = could && p.failed > 0 && p.worked.Before(p.since[leaf.name])
+			}
+		}
+	}
+	return could
 }
 
 // holder says who has a live refresh token.

@@ -39,6 +39,12 @@ type process struct {
 	seen  string              // the last that it read
 	gone  bool
 
+	// Of its Store: when it last did what it was asked, how often it failed since, and
+	// since when the process has a refresh token.
+	worked time.Time
+	failed int
+	since  map[string]time.Time
+
 	closed bool // and not dead
 }
 
@@ -87,7 +93,7 @@ func (p *process) die(when string) bool {
 func (w *world) newProcess(slot, life int, d *dice) *process {
 	p := &process{
 		w: w, name: fmt.Sprintf("p%d.%d", slot+1, life), id: uint64(slot)<<32 | uint64(life), dead: make(chan struct{}),
-		thrown: make(map[uint64]uint64), has: make(map[string]bool),
+		thrown: make(map[uint64]uint64), has: make(map[string]bool), since: make(map[string]time.Time),
 		floor: make(map[string]position), last: make(map[string]position),
 	}
 	p.ctx, p.cancel = context.WithCancel(w.stop)

@@ -312,6 +312,7 @@ func (x *exchange) back(ctx context.Context) (*http.Response, error) {
 	x.locked(func() {
 		if x.next != nil {
 			x.p.has[x.next.name] = true
+			x.p.since[x.next.name] = time.Now()
 		}
 	})
 	return x.response(), nil

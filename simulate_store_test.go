@@ -145,6 +145,18 @@ var errDown = errors.New("the Store is down")
 
 // do lets an operation happen as it pleases chance.
 func (s storeOf) do(ctx context.Context, op string, act func() error) error {
+	err := s.attempt(ctx, op, act)
+	s.p.w.mu.Lock()
+	defer s.p.w.mu.Unlock()
+	if err == nil || errors.Is(err, authtrip.ErrNotFound) || errors.Is(err, authtrip.ErrConflict) {
+		s.p.worked, s.p.failed = time.Now(), 0
+	} else {
+		s.p.failed++
+	}
+	return err
+}
+
+func (s storeOf) attempt(ctx context.Context, op string, act func() error) error {
 	p := s.p
 	d := p.dice(forStore)
 	if ctx.Err() != nil {
