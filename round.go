@@ -345,9 +345,10 @@ func (r *round) finish() {
 	case r.blind && f != nil:
 		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
+		// Others wait for a span only.
 		wait = 250 * time.Millisecond
 		if f != nil {
-			wait = max(wait, f.wait)
+			wait = min(max(wait, f.wait), saveTimeout)
 		}
 	case !cur.usable():
 		return // who needs it will look

@@ -15,9 +15,14 @@ import (
 const pollInterval = 100 * time.Millisecond
 
 // storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
-// leaves the time for a refresh where one can do without it.
+// leaves the time for a refresh where one can do without it, and for a save where there
+// is something to be saved, or may be any moment.
 func (r *round) storeCtx() (context.Context, context.CancelFunc) {
-	if r.s.set.mayFail || r.s.set.repeatable {
+	r.s.mu.Lock()
+	w := r.s.work
+	urgent := w.memory.Newest != lifecycle.Settled || time.Now().Before(w.sends.open)
+	r.s.mu.Unlock()
+	if urgent || r.s.set.mayFail || r.s.set.repeatable {
 		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout/4))
 	}
 	return context.WithTimeout(r.ctx, r.s.set.timeout)
@@ -211,6 +216,7 @@ func (r *round) takeLease() {
 		r.err, r.noted = errElsewhere, false
 		m.Leased(lifecycle.Theirs, false)
 	case r.s.set.mayFail:
+		r.leased = time.Now()
 		m.Leased(lifecycle.Mine, false)
 	default:
 		r.err, r.noted = err, false
