@@ -101,15 +101,14 @@ func (w *world) saved(p *process, c *cell, f recordFacts) {
 // wasLost notes what the Store lost, where nobody can know of it.
 func (w *world) wasLost(c *cell, f recordFacts) {
 	rt := w.refresh[f.Refresh]
-	switch {
-	case c.now.value == "":
-		c.wiped = true
-		c.forgot = c.forgot || !w.watch
-	case rt == nil:
-	case rt.sending > 0:
-		rt.bare = rt.bare || !w.leases
-	case !rt.spent.IsZero():
-		c.forgot = c.forgot || !w.watch || f.Marker == nil
+	c.wiped = c.wiped || c.now.value == ""
+	c.forgot = c.forgot || !w.watch // nobody who knows better looks
+	if rt == nil {
+		return
+	}
+	rt.bare = rt.bare || rt.sending > 0 && !w.leases
+	if !rt.spent.IsZero() && f.Marker == nil {
+		c.forgot = true // it lost a marker and its save
 	}
 }
 

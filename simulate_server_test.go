@@ -156,6 +156,11 @@ func (n networkOf) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	select {
+	case <-p.dead:
+		return nil, p.stone()
+	default:
+	}
 	d := p.dice(forServer)
 	fault, doom := w.netFault(&d), p.doom(&d)
 	w.count(p, fault, "send")
