@@ -49,6 +49,9 @@ func (r *round) load() {
 		found = there.rec.facts()
 		twin = there.rec.isTwin(r.s.known())
 	}
+	if there.rec != nil && there.rec.Ended != nil && !twin && found.Position == w.memory.Known {
+		w.end = there.rec.Ended // if the Store loses it, it is put back
+	}
 	w.memory.Loaded(there.said, found, twin)
 	if there.said == lifecycle.HasRecord && there.rec.Marker != nil {
 		w.seen.see(there.version)
