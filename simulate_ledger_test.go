@@ -86,8 +86,11 @@ func (w *world) saved(p *process, c *cell, f recordFacts) {
 		names = append(names, v.Access)
 	}
 	for _, name := range names {
-		if at := w.access[name]; at != nil && !at.saved {
-			at.saved, at.position = true, f.position()
+		if at := w.access[name]; at != nil {
+			at.saved = true
+			if at.position.before(f.position()) {
+				at.position = f.position() // a record of another variant keeps it
+			}
 		}
 	}
 	if p != nil && p.last[c.key].before(f.position()) {
@@ -271,8 +274,12 @@ func (w *world) last() {
 	w.mu.Unlock()
 	for _, key := range w.keys() {
 		for _, p := range slots {
-			ctx, cancel := context.WithTimeout(p.ctx, time.Second)
 			w.mu.Lock()
+			patience := time.Second
+			if w.cells[key].rolled && !w.watch {
+				patience = pause // who watches nothing finds a loss at its next refresh
+			}
+			ctx, cancel := context.WithTimeout(p.ctx, patience)
 			floor := p.floor[key]
 			w.mu.Unlock()
 			tok, err := p.source(key).TokenContext(ctx)
