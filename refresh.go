@@ -86,7 +86,7 @@ type Source struct {
 	// expired.
 	EarlyRefresh time.Duration
 	// RefreshTimeout is how long callers wait for a refresh. If 0 or less, it is ten
-	// seconds. An answer that comes up to five seconds later is still used. Where
+	// seconds. An answer that comes up to two seconds later is still used. Where
 	// another process refreshes the same token, that is waited for before.
 	RefreshTimeout time.Duration
 	// GracePeriod is how long the server takes a refresh token again after its first

@@ -18,6 +18,7 @@ type round struct {
 	wanted bool      // somebody waits
 	byHand bool      // the token is to be replaced whatever its state
 	look   bool      // the Store is to be looked at in any case
+	blind  bool      // it was to be, and did not answer
 	only   bool      // and nobody asks for a token
 
 	s       *session
@@ -332,7 +333,7 @@ func (r *round) finish() {
 		w.timer.Stop()
 		w.timer = nil
 	}
-	if w.settled() {
+	if w.settled() && !r.blind {
 		s.work = nil
 		return
 	}
@@ -341,10 +342,13 @@ func (r *round) finish() {
 	switch f := s.failure(cur); {
 	case !s.set.shared:
 		return
+	case r.blind && f != nil:
+		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
+		// Others wait for a span only.
 		wait = 250 * time.Millisecond
 		if f != nil {
-			wait = max(wait, f.wait)
+			wait = min(max(wait, f.wait), saveTimeout)
 		}
 	case !cur.usable():
 		return // who needs it will look

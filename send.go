@@ -36,7 +36,8 @@ func (r *round) send() {
 	r.requests++
 	cutOff := began.Add(r.s.set.span())
 	if guarded {
-		cutOff = r.leased.Add(r.s.set.span()) // before the lease runs out
+		// What comes has to be saved before others have waited for a span.
+		cutOff = r.leased.Add(r.s.set.span() - saveTimeout)
 	}
 	a, late := r.ask(parent, known, cutOff)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -146,7 +145,7 @@ func earlyShare(early, total time.Duration) time.Duration {
 	case d == 0:
 		d = min(total/5, 5*time.Minute)
 	}
-	return d - time.Duration(rand.Int64N(int64(d)/5+1))
+	return d - time.Duration(random(int64(d)/5+1))
 }
 
 const bearer = "Bearer "

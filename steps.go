@@ -18,9 +18,14 @@ const pollInterval = 100 * time.Millisecond
 const sessionWarning = 24 * time.Hour
 
 // storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
-// leaves the time for a refresh where one can do without it.
+// leaves the time for a refresh where one can do without it, and for a save where there
+// is something to be saved, or may be any moment.
 func (r *round) storeCtx() (context.Context, context.CancelFunc) {
-	if r.s.set.mayFail || r.s.set.repeatable {
+	r.s.mu.Lock()
+	w := r.s.work
+	urgent := w.memory.Newest != lifecycle.Settled || time.Now().Before(w.sends.open)
+	r.s.mu.Unlock()
+	if urgent || r.s.set.mayFail || r.s.set.repeatable {
 		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout/4))
 	}
 	return context.WithTimeout(r.ctx, r.s.set.timeout)
@@ -33,6 +38,7 @@ func (r *round) load() {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	w := r.s.work
+	r.blind = (r.look || r.blind) && there.said == lifecycle.NoAnswer
 	r.look = false
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
@@ -45,6 +51,9 @@ func (r *round) load() {
 	if there.rec != nil {
 		found = there.rec.facts()
 		twin = there.rec.isTwin(r.s.known())
+	}
+	if there.rec != nil && there.rec.Ended != nil && !twin && found.Position == w.memory.Known {
+		w.end = there.rec.Ended // if the Store loses it, it is put back
 	}
 	w.memory.Loaded(there.said, found, twin)
 	if there.said == lifecycle.HasRecord && there.rec.Marker != nil {
@@ -216,6 +225,7 @@ func (r *round) takeLease() {
 		r.err, r.noted = errElsewhere, false
 		m.Leased(lifecycle.Theirs, false)
 	case r.s.set.mayFail:
+		r.leased = time.Now()
 		m.Leased(lifecycle.Mine, false)
 	default:
 		r.err, r.noted = err, false

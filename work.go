@@ -123,9 +123,13 @@ func backoff(n int) time.Duration {
 	return shortened(min(250*time.Millisecond<<min(max(n-1, 0), 10), 30*time.Second))
 }
 
+// random returns a number below n. The simulation has another, by which a seed repeats
+// its run.
+var random = rand.Int64N //nolint:gochecknoglobals // see above
+
 // shortened is d less a random share of at most a fifth.
 func shortened(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(max(int64(d)/5, 1)))
+	return d - time.Duration(random(max(int64(d)/5, 1)))
 }
 
 // sleep waits for d, and reports whether ctx is still good.

@@ -1,0 +1,114 @@
+package authtrip_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authtrip"
+)
+
+// TestSimulation lets real Sources live through everything that can go wrong, at random
+// from a seed, and holds them to the invariants of docs/protocol.md. A ledger beside
+// the server knows what no client can: which refresh tokens are live, and who has them.
+//
+// AUTHTRIP_SEEDS is how many seeds are run. AUTHTRIP_SEED runs one, and prints its story.
+func TestSimulation(t *testing.T) {
+	restore := authtrip.SetRandom(timeDice)
+	t.Cleanup(restore)
+	if one, err := strconv.ParseUint(os.Getenv("AUTHTRIP_SEED"), 10, 64); err == nil {
+		synctest.Test(t, func(t *testing.T) {
+			w := simulate(one)
+			t.Logf("seed %d: %v\n%s", one, w.plan, w.tell())
+			for _, b := range w.broken {
+				t.Errorf("seed %d: %s", one, b)
+			}
+		})
+		return
+	}
+	seeds := uint64(300)
+	if n, err := strconv.ParseUint(os.Getenv("AUTHTRIP_SEEDS"), 10, 64); err == nil {
+		seeds = n
+	}
+	var next, failed atomic.Uint64
+	var mu sync.Mutex
+	var total tally
+	began := time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for seed := next.Add(1); seed <= seeds && failed.Load() < 5; seed = next.Add(1) {
+					synctest.Test(t, func(t *testing.T) {
+						w := simulate(seed)
+						if len(w.broken) > 0 && failed.Add(1) <= 5 {
+							t.Errorf("seed %d: %v\n%s\n%s", seed, w.plan, strings.Join(w.broken, "\n"), w.tell())
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						total.add(w.tally)
+					})
+				}
+			})
+		}
+	})
+	t.Logf("%v, in %v", total, time.Since(began).Round(time.Millisecond))
+}
+
+// TestSimulationRepeats holds that a seed is all that a run depends on.
+func TestSimulationRepeats(t *testing.T) {
+	restore := authtrip.SetRandom(timeDice)
+	t.Cleanup(restore)
+	for seed := range uint64(10) {
+		var first string
+		for range 2 {
+			synctest.Test(t, func(t *testing.T) {
+				story := simulate(seed).tell()
+				if first == "" {
+					first = story
+				}
+				if story != first {
+					t.Errorf("seed %d has two stories", seed)
+				}
+			})
+		}
+	}
+}
+
+// A tally is what happened in a number of runs.
+type tally struct {
+	seeds, refreshes, crashes, faults, losses, logins, logouts, spans int
+	lost                                                              map[string]int // sessions, by cause
+}
+
+func (c *tally) add(o tally) {
+	c.seeds++
+	c.refreshes += o.refreshes
+	c.crashes += o.crashes
+	c.faults += o.faults
+	c.losses += o.losses
+	c.logins += o.logins
+	c.logouts += o.logouts
+	for cause, n := range o.lost {
+		c.lose(cause, n)
+	}
+}
+
+func (c *tally) lose(cause string, n int) {
+	if c.lost == nil {
+		c.lost = make(map[string]int)
+	}
+	c.lost[cause] += n
+}
+
+func (c tally) String() string {
+	return fmt.Sprintf("%d seeds, %d refreshes, %d crashes, %d faults, %d times a Store lost something, %d logins, %d logouts; sessions lost: %v",
+		c.seeds, c.refreshes, c.crashes, c.faults, c.losses, c.logins, c.logouts, c.lost)
+}
