@@ -54,6 +54,7 @@ func (w *world) checkSend(p *process, rt *refreshToken) {
 	if rt.sending > 0 && !w.reusable && !w.allow && !rt.bare && !w.cells[rt.family.key].forgot {
 		w.breaks(p, "I1: %s is on its way twice", rt.name)
 	}
+	rt.excused = w.couldNotSave(rt.family)
 	now := time.Now()
 	p.busy = append(p.busy, now)
 	if n := len(p.busy); n > maxBusy && now.Sub(p.busy[n-1-maxBusy]) < 10*time.Second {
@@ -132,7 +133,7 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 		w.lose("the Store had lost a marker and its save", 1)
 	case w.allow:
 		w.lose("refreshed without the Store", 1)
-	case w.couldNotSave(f):
+	case rt.excused:
 		w.lose("the Store failed the process that had the answer, and no other", 1)
 	default:
 		w.breaks(p, "I2: %s is sent again, and the session is lost, while %s", rt.name, who)
@@ -276,8 +277,8 @@ func (w *world) last() {
 		for _, p := range slots {
 			w.mu.Lock()
 			patience := time.Second
-			if w.cells[key].rolled && !w.watch {
-				patience = pause // who watches nothing finds a loss at its next refresh
+			if c := w.cells[key]; !w.watch && (c.rolled || factsOf(c.now.value).Marker != nil) {
+				patience = pause // who watches nothing finds a loss or a marker at its next refresh
 			}
 			ctx, cancel := context.WithTimeout(p.ctx, patience)
 			floor := p.floor[key]

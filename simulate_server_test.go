@@ -31,6 +31,7 @@ type refreshToken struct {
 	next    *refreshToken
 	sending int  // requests that carry it, and are on their way
 	answers int  // that carry it, and are on their way to somebody who lives
+	excused bool // who has its successor cannot save it
 	bare    bool // the Store has lost its marker while it was sent, and there are no leases
 }
 
