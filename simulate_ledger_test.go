@@ -54,7 +54,13 @@ func (w *world) checkSend(p *process, rt *refreshToken) {
 	if rt.sending > 0 && !w.reusable && !w.allow && !rt.bare && !w.cells[rt.family.key].forgot {
 		w.breaks(p, "I1: %s is on its way twice", rt.name)
 	}
-	rt.excused = w.couldNotSave(rt.family)
+	rt.excused = ""
+	switch {
+	case w.cells[rt.family.key].forgot, rt.bare:
+		rt.excused = "the Store had lost a marker and its save"
+	case w.couldNotSave(rt.family):
+		rt.excused = "the Store failed the process that had the answer, and no other"
+	}
 	now := time.Now()
 	p.busy = append(p.busy, now)
 	if n := len(p.busy); n > maxBusy && now.Sub(p.busy[n-1-maxBusy]) < 10*time.Second {
@@ -97,8 +103,9 @@ func (w *world) saved(p *process, c *cell, f recordFacts) {
 	if p != nil && p.last[c.key].before(f.position()) {
 		p.last[c.key] = f.position()
 	}
-	if rt := w.refresh[f.Refresh]; rt == nil || rt.spent.IsZero() {
-		c.forgot = false
+	if rt := w.refresh[f.Refresh]; !f.position().before(c.top) {
+		c.top = f.position()
+		c.forgot = c.forgot && rt != nil && !rt.spent.IsZero()
 	}
 }
 
@@ -126,15 +133,13 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 			who = leaf.name + " " + holder
 		}
 	}
-	switch c := w.cells[f.key]; {
+	switch {
 	case who == "":
 		w.lose(w.why(p, f), 1)
-	case c.forgot, rt.bare:
-		w.lose("the Store had lost a marker and its save", 1)
+	case rt.excused != "":
+		w.lose(rt.excused, 1)
 	case w.allow:
 		w.lose("refreshed without the Store", 1)
-	case rt.excused:
-		w.lose("the Store failed the process that had the answer, and no other", 1)
 	default:
 		w.breaks(p, "I2: %s is sent again, and the session is lost, while %s", rt.name, who)
 	}

@@ -29,10 +29,10 @@ type refreshToken struct {
 	gen     int
 	spent   time.Time // zero: it is live
 	next    *refreshToken
-	sending int  // requests that carry it, and are on their way
-	answers int  // that carry it, and are on their way to somebody who lives
-	excused bool // who has its successor cannot save it
-	bare    bool // the Store has lost its marker while it was sent, and there are no leases
+	sending int    // requests that carry it, and are on their way
+	answers int    // that carry it, and are on their way to somebody who lives
+	excused string // why nobody is to blame if its next send ends the session
+	bare    bool   // the Store has lost its marker while it was sent, and there are no leases
 }
 
 type accessToken struct {

@@ -24,8 +24,9 @@ type cell struct {
 	// forgot is set while the Store has lost something of which nobody can know: its
 	// record is that of a refresh token that was used up.
 	forgot bool
-	wiped  bool // there was a time when nothing was there
-	rolled bool // it has lost something
+	top    position // of all that was ever there
+	wiped  bool     // there was a time when nothing was there
+	rolled bool     // it has lost something
 }
 
 type version struct {
