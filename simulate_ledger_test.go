@@ -175,15 +175,18 @@ func (w *world) storeFails() bool {
 	return w.storeFaults > 0 || w.loses
 }
 
-// couldNotSave reports whether all who have the newest refresh token have not been able
-// to do anything with the Store since they had it.
+// couldNotSave reports whether the Store has failed all who have the newest refresh
+// token, again and again since they had it, or when there was hardly any time.
 func (w *world) couldNotSave(f *family) bool {
 	could := true
 	for _, leaf := range f.leaves {
 		for _, p := range w.slots {
-			if p != nil && !p.gone && p.has[leaf.name] {
-				could = could && p.failed > 0 && p.worked.Before(p.since[leaf.name])
+			if p == nil || p.gone || !p.has[leaf.name] {
+				continue
 			}
+			since := p.since[leaf.name]
+			late := p.failed > 0 && time.Since(since) < 5*time.Second
+			could = could && p.wrote.Before(since) && (p.failed > 2 || late)
 		}
 	}
 	return could
@@ -312,6 +315,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 		}
 	case at != nil && time.Now().Before(at.expires):
 		w.breaks(p, "I6: %s is handed out, and was rejected", at.name)
+	case at != nil && time.Since(at.expires) < span: // its answer was slow, and its time counts from then
 	case at != nil:
 		w.breaks(p, "I6: %s is handed out, and has expired", at.name)
 	case c.now.value == "":

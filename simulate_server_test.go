@@ -319,6 +319,7 @@ func (x *exchange) back(ctx context.Context) (*http.Response, error) {
 		if x.next != nil {
 			x.p.has[x.next.name] = true
 			x.p.since[x.next.name] = time.Now()
+			x.p.failed = 0
 		}
 	})
 	return x.response(), nil

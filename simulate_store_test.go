@@ -149,9 +149,10 @@ func (s storeOf) do(ctx context.Context, op string, act func() error) error {
 	err := s.attempt(ctx, op, act)
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	if err == nil || errors.Is(err, authtrip.ErrNotFound) || errors.Is(err, authtrip.ErrConflict) {
-		s.p.worked, s.p.failed = time.Now(), 0
-	} else {
+	switch {
+	case err == nil && op == "save":
+		s.p.wrote, s.p.failed = time.Now(), 0
+	case err != nil && !errors.Is(err, authtrip.ErrNotFound) && !errors.Is(err, authtrip.ErrConflict):
 		s.p.failed++
 	}
 	return err
