@@ -69,7 +69,7 @@ func (k *keptBody) Read(p []byte) (int, error) {
 	defer k.mu.Unlock()
 	k.reading = false
 	k.read = append(k.read, p[:n]...)
-	k.failed = k.failed || err != nil && err != io.EOF //nolint:errorlint // as io.Reader has it
+	k.failed = k.failed || err != nil && err != io.EOF
 	return n, err
 }
 

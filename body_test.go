@@ -24,7 +24,7 @@ func TestStalled401DoesNotHangTheRequest(t *testing.T) {
 		go func() { _, _ = io.WriteString(pipe, "begun") }()
 		base := &rejecting{times: 1, body: func() io.ReadCloser { return body }}
 		start := time.Now()
-		resp, err := (&authtrip.Transport{Source: counting(), Base: base}).RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+		resp, err := (&authtrip.Transport{Source: counting(), Base: base}).RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 		if err != nil || resp.StatusCode != http.StatusOK || time.Since(start) > time.Second {
 			t.Errorf("%v after %v, want 200 within a second", err, time.Since(start))
 		}
@@ -46,7 +46,7 @@ func TestStalled401IsReturnedAsItIs(t *testing.T) {
 			_ = pipe.Close()
 		}()
 		base := &rejecting{times: 9, body: func() io.ReadCloser { return body }}
-		resp, err := (&authtrip.Transport{Source: oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "x"}), Base: base}).RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+		resp, err := (&authtrip.Transport{Source: oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "x"}), Base: base}).RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -105,7 +105,7 @@ type attempt struct {
 }
 
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
-func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response, error) {
+func (t *Transport) challenged(ctx context.Context, resp *http.Response, try attempt) (*http.Response, error) {
 	blamed, more, c := verdict(resp)
 	if !blamed && !more {
 		return resp, nil
@@ -114,16 +114,16 @@ func (t *Transport) challenged(resp *http.Response, try attempt) (*http.Response
 	var next *snapshot
 	var err error
 	if blamed {
-		next, err = t.fresh(try)
+		next, err = t.fresh(ctx, try)
 	} else {
-		next, err = t.raised.ask(t.OnChallenge, try, c)
+		next, err = t.raised.ask(ctx, t.OnChallenge, try, c)
 	}
 	var again *http.Request
 	if err == nil {
-		again, err = try.again(next)
+		again, err = try.again(ctx, next)
 	}
 	if err != nil {
-		return t.unanswered(resp, try, err)
+		return t.unanswered(ctx, resp, err)
 	}
 	// The answer to a refused request is short; read to its end, its connection
 	// carries the retry.
@@ -158,8 +158,7 @@ func verdict(resp *http.Response) (blamed, more bool, c Challenge) {
 
 // unanswered is what the caller gets where there is no second try: the response as it came, while
 // OnEvent gets the reason, or the error of a context that has ended.
-func (t *Transport) unanswered(resp *http.Response, try attempt, reason error) (*http.Response, error) {
-	ctx := try.req.Context()
+func (t *Transport) unanswered(ctx context.Context, resp *http.Response, reason error) (*http.Response, error) {
 	if ctx.Err() == nil {
 		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: reason})
 		return resp, nil
@@ -171,8 +170,7 @@ func (t *Transport) unanswered(resp *http.Response, try attempt, reason error) (
 }
 
 // fresh returns the token that follows the one that was rejected.
-func (t *Transport) fresh(try attempt) (*snapshot, error) {
-	ctx := try.req.Context()
+func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
 	if try.snap == try.given {
 		return replacement(ctx, t.tokens(), try.snap)
 	}
@@ -203,7 +201,7 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 // again returns a copy of the request with another token and its body from the start.
 // The body is asked for again even where the first may be unread: HTTP/2 sends a
 // drained one as an empty one, without an error.
-func (a attempt) again(snap *snapshot) (*http.Request, error) {
+func (a attempt) again(ctx context.Context, snap *snapshot) (*http.Request, error) {
 	again := new(http.Request)
 	*again = *a.out
 	again.Header = maps.Clone(a.out.Header)
@@ -212,7 +210,7 @@ func (a attempt) again(snap *snapshot) (*http.Request, error) {
 	switch {
 	case a.req.Body == nil || a.req.Body == http.NoBody:
 	case a.kept != nil:
-		again.Body, err = a.kept.again(a.req.Context())
+		again.Body, err = a.kept.again(ctx)
 	case a.req.GetBody == nil:
 		err = errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and RetryBodyLimit")
 	default:
@@ -224,8 +222,8 @@ func (a attempt) again(snap *snapshot) (*http.Request, error) {
 }
 
 func (t *Transport) emit(e Event) {
-	if t.OnEvent != nil {
-		t.OnEvent(e)
+	if hook := hookOf(t.OnEvent, t.Source); hook != nil {
+		hook(e)
 	}
 }
 
@@ -279,11 +277,10 @@ func (up *stepUp) usable() bool {
 
 // ask returns a token that answers the challenge: one that somebody else has got meanwhile, or that of
 // a call that is under way for the same challenge, or the one of a call of its own.
-func (u *stepUps) ask(hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, c Challenge) (*snapshot, error) {
+func (u *stepUps) ask(ctx context.Context, hook func(*http.Request, Challenge) (*oauth2.Token, error), try attempt, c Challenge) (*snapshot, error) {
 	if hook == nil {
 		return nil, fmt.Errorf("authtrip: the server wants more than a fresh token: %s", wire.Code(c.Error))
 	}
-	ctx := try.req.Context()
 	for {
 		up, mine := u.join(try, c)
 		if mine {

@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -75,7 +76,7 @@ func TestStepUpIsOfOneSessionAndOneOrigin(t *testing.T) {
 		for _, name := range []string{"alice", "bob"} {
 			for _, host := range []string{"a.example", "b.example"} {
 				ctx := context.WithValue(t.Context(), user{}, name)
-				if _, err := tr.RoundTrip(newGet(t, ctx, "https://"+host+"/")); err != nil {
+				if _, err := tr.RoundTrip(newGet(ctx, t, "https://"+host+"/")); err != nil {
 					t.Fatal(err)
 				}
 				if want := "Bearer " + name + host + "+"; sent != want {
@@ -86,6 +87,42 @@ func TestStepUpIsOfOneSessionAndOneOrigin(t *testing.T) {
 	}
 	if asked != 4 {
 		t.Errorf("asked %d times for two users at two origins, want 4", asked)
+	}
+}
+
+// TestStepUpThatIsRejectedIsForgotten: the token of Source is used again, and OnChallenge asked for another.
+func TestStepUpThatIsRejectedIsForgotten(t *testing.T) {
+	valid, asked := "up1", 0
+	answer := func(status int, challenge string) (*http.Response, error) {
+		return &http.Response{StatusCode: status, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {challenge}}}, nil
+	}
+	tr := &authtrip.Transport{
+		Source: contextSource(func(context.Context) string { return "base" }),
+		Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			switch req.Header.Get("Authorization") {
+			case "Bearer " + valid:
+				return answer(http.StatusOK, "")
+			case "Bearer base":
+				return answer(http.StatusForbidden, `Bearer error="insufficient_scope"`)
+			}
+			return answer(http.StatusUnauthorized, authtriptest.InvalidToken)
+		}),
+		OnChallenge: func(*http.Request, authtrip.Challenge) (*oauth2.Token, error) {
+			asked++
+			return &oauth2.Token{AccessToken: fmt.Sprintf("up%d", asked)}, nil
+		},
+	}
+	for i, want := range []int{200, 200, 403, 200} {
+		if i == 2 {
+			valid = "up2"
+		}
+		resp, err := tr.RoundTrip(newGet(t.Context(), t, "https://api.example/"))
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("request %d: %v, %v, want %d", i, resp, err, want)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times, want twice", asked)
 	}
 }
 

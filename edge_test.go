@@ -56,7 +56,7 @@ func counting() oauth2.TokenSource {
 	})
 }
 
-func newGet(t *testing.T, ctx context.Context, url string) *http.Request {
+func newGet(ctx context.Context, t *testing.T, url string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestTokenThatChangesInPlaceIsSentAsItIs(t *testing.T) {
 	base := new(rejecting)
 	tr := &authtrip.Transport{Base: base, Source: tokenSourceFunc(func() (*oauth2.Token, error) { return tok, nil })}
 	for _, tok.AccessToken = range []string{"first", "second"} {
-		if _, err := tr.RoundTrip(newGet(t, t.Context(), "https://api.example/")); err != nil {
+		if _, err := tr.RoundTrip(newGet(t.Context(), t, "https://api.example/")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,7 +90,7 @@ func TestTokenTypesOfAThirdPartySource(t *testing.T) {
 	} {
 		base := new(rejecting)
 		tr := &authtrip.Transport{Base: base, Source: oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "x", TokenType: typ})}
-		_, err := tr.RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+		_, err := tr.RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 		switch {
 		case want == "" && (err == nil || !strings.Contains(err.Error(), "type") || len(base.sent) > 0):
 			t.Errorf("type %q: %v, and %d requests; want an error that names the type", typ, err, len(base.sent))
@@ -108,14 +108,14 @@ func TestBasesThatAnswerWithNil(t *testing.T) {
 			if status == http.StatusUnauthorized {
 				base.challenge = authtriptest.InvalidToken
 			}
-			resp, err := (&authtrip.Transport{Source: source, Base: base}).RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+			resp, err := (&authtrip.Transport{Source: source, Base: base}).RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 			if err != nil || resp == nil {
 				t.Errorf("%d without a body: %v", status, err)
 			}
 		}
 	}
 	nothing := roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil })
-	resp, err := (&authtrip.Transport{Source: counting(), Base: nothing}).RoundTrip(newGet(t, t.Context(), "https://api.example/"))
+	resp, err := (&authtrip.Transport{Source: counting(), Base: nothing}).RoundTrip(newGet(t.Context(), t, "https://api.example/"))
 	if resp != nil || err == nil || !strings.Contains(err.Error(), "Transport.Base") {
 		t.Errorf("nothing at all: %v, %v, want an error that names Base", resp, err)
 	}
@@ -123,7 +123,7 @@ func TestBasesThatAnswerWithNil(t *testing.T) {
 
 func TestHandWrittenAuthorizationStays(t *testing.T) {
 	base := new(rejecting)
-	req := newGet(t, t.Context(), "https://api.example/")
+	req := newGet(t.Context(), t, "https://api.example/")
 	req.Header["authorization"] = []string{"Basic bWU6bWU="}
 	if _, err := (&authtrip.Transport{Source: counting(), Base: base}).RoundTrip(req); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestHandWrittenAuthorizationStays(t *testing.T) {
 func TestCyclicChainOfRedirectsEnds(t *testing.T) {
 	for name, origins := range map[string][]string{"no list": nil, "a list": {"https://api.example"}} {
 		base := new(rejecting)
-		req := newGet(t, t.Context(), "https://api.example/")
+		req := newGet(t.Context(), t, "https://api.example/")
 		req.Response = &http.Response{Request: req}
 		if _, err := (&authtrip.Transport{Source: counting(), Base: base, Origins: origins}).RoundTrip(req); err != nil {
 			t.Fatal(err)
@@ -173,8 +173,8 @@ func TestContextThatEndsWhileA401IsJudgedIsTheError(t *testing.T) {
 					return nil, errors.New("other")
 				},
 			}
-			_, err := tr.RoundTrip(newGet(t, ctx, "https://api.example/"))
-			if err != cause {
+			_, err := tr.RoundTrip(newGet(ctx, t, "https://api.example/"))
+			if !errors.Is(err, cause) || err.Error() != cause.Error() {
 				t.Errorf("error = %v, want the context's cause", err)
 			}
 			if body.closed.Load() == 0 {
@@ -203,7 +203,7 @@ func TestRedirectFromElsewhereDoesNotRegainTheToken(t *testing.T) {
 				got, n := "", 0
 				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
 					got += map[bool]string{true: "1", false: "0"}[req.Header.Get("Authorization") != ""]
-					resp := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}}
+					resp := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}, Request: req}
 					if n++; n < len(tt.hops) {
 						resp.StatusCode = code
 						resp.Header.Set("Location", tt.hops[n]+"/chosen")
@@ -239,7 +239,7 @@ func TestHostFieldThatNamesAnotherHost(t *testing.T) {
 		{nil, "inner.example", true},
 	} {
 		base := new(rejecting)
-		req := newGet(t, t.Context(), "https://api.example/")
+		req := newGet(t.Context(), t, "https://api.example/")
 		req.Host = tt.host
 		if _, err := (&authtrip.Transport{Source: counting(), Base: base, Origins: tt.origins}).RoundTrip(req); err != nil {
 			t.Fatal(err)

@@ -36,6 +36,9 @@ const (
 	EventTokenRefreshed EventKind = "token_refreshed"
 	// EventTokenAdopted: somebody else's newer token was found in the Store.
 	EventTokenAdopted EventKind = "token_adopted"
+	// EventSessionExpiring: a token was refreshed, and the server said that the refresh
+	// token expires within a day: a login will be needed by then.
+	EventSessionExpiring EventKind = "session_expiring"
 	// EventTokenRefused: an API answered 401 to the token.
 	EventTokenRefused EventKind = "token_refused"
 	// EventRefreshFailed: a refresh failed, and is tried again later.
@@ -59,6 +62,18 @@ const (
 	// EventUserInfoFailed: a fetch failed, or a Cache did.
 	EventUserInfoFailed EventKind = "userinfo_failed"
 )
+
+// Events returns an OnEvent hook that calls all hooks, in their order. A nil one is
+// ignored.
+func Events(hooks ...func(Event)) func(Event) {
+	return func(e Event) {
+		for _, hook := range hooks {
+			if hook != nil {
+				hook(e)
+			}
+		}
+	}
+}
 
 // LogEvents returns an OnEvent hook that writes to l: what worked at level Debug,
 // what was made up for at Info, what failed at Warn, and what ends a login or can
@@ -98,7 +113,7 @@ func (e Event) level() slog.Level {
 		return slog.LevelError
 	case EventRefreshFailed, EventRefreshInDoubt, EventRequestRefused, EventUserInfoFailed:
 		return slog.LevelWarn
-	case EventTokenRefused, EventRequestReplayed, EventTokenAdopted, EventUserInfoStale:
+	case EventSessionExpiring, EventTokenRefused, EventRequestReplayed, EventTokenAdopted, EventUserInfoStale:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

@@ -47,7 +47,7 @@ func ExampleSource_Forget() {
 }
 
 // An API may want more than the token has. OnChallenge gets another one, as from a
-// second login, and the request is sent once more with it.
+// second login; this request and those after it are sent with it.
 func ExampleTransport_onChallenge() {
 	srv := &authtriptest.Server{APIScope: "files.write"}
 	site, done := server(srv)
@@ -60,15 +60,18 @@ func ExampleTransport_onChallenge() {
 			return srv.Issue("alice", ch.Scope), nil
 		},
 	}}
-	resp, err := client.Get(site.URL + "/api")
-	if err != nil {
-		fmt.Println(err)
-		return
+	for range 2 {
+		resp, err := client.Get(site.URL + "/api")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(resp.Status)
+		_ = resp.Body.Close()
 	}
-	defer func() { _ = resp.Body.Close() }()
-	fmt.Println(resp.Status)
 	// Output:
 	// wanted: files.write
+	// 200 OK
 	// 200 OK
 }
 

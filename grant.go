@@ -186,7 +186,7 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 	}
 	var sent sentTrace
 	ctx = httptrace.WithClientTrace(untraced{ctx}, sent.trace())
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), []byte(form.Encode()))
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), []byte(form.Encode())) //nolint:contextcheck // untraced has all of the caller's but a trace
 	if err != nil {
 		return nil, fmt.Errorf("authtrip: Grant.TokenURL cannot be requested: %w", bare(err))
 	}
@@ -197,7 +197,7 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 	resp, err := client.Do(req)
 	if err != nil {
 		cause := bare(err)
-		if own := context.Cause(ctx); own != nil && errors.Is(err, own) {
+		if own := context.Cause(ctx); own != nil && errors.Is(err, own) { //nolint:contextcheck // as above
 			cause = own
 		}
 		return nil, &RefreshError{

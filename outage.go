@@ -42,6 +42,14 @@ func (g *gate) open() bool {
 	return g.free()
 }
 
+// mayEnter reports whether a round that somebody waits for would be let through, or has
+// only to wait for its turn.
+func (g *gate) mayEnter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.down() || !time.Now().Before(g.next)
+}
+
 func (g *gate) free() bool {
 	if g.limit == 0 {
 		g.limit = gateFirst

@@ -131,7 +131,7 @@ func (r *round) grace() lifecycle.Grace {
 		return lifecycle.Closed
 	case set.grace < 0:
 		return lifecycle.Never
-	case w.sends.count == 0 || w.sends.count >= maxSends:
+	case w.sends.count == 0 || w.sends.count >= maxSends || w.sends.inherited:
 		return lifecycle.Closed
 	case time.Since(w.sends.first)+w.sends.took < set.grace:
 		return lifecycle.Open
@@ -193,7 +193,7 @@ func (r *round) leave() {
 // failure of this one.
 func (r *round) postpone(err error, next time.Time) {
 	cur := r.s.cur.Load()
-	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next)}
+	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next), postponed: true}
 	if last := r.s.failure(cur); last != nil {
 		f.first, f.row = last.first, last.row
 	}

@@ -26,6 +26,9 @@ func (r *round) send() {
 		r.dropLease()
 		return
 	}
+	if w.sends.count == 0 {
+		w.sends.inherited = w.memory.Facts(r.moment()).Marker == lifecycle.ReadyAgain
+	}
 	parent, known := w.memory.Known, r.s.known()
 	r.s.mu.Unlock()
 

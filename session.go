@@ -109,7 +109,7 @@ func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
 		return snap, nil
 	}
 	if snap.usable() {
-		if !s.busy.Load() && s.failure(snap).due() && (!snap.due() || s.set.gate.open()) {
+		if !s.busy.Load() && s.due(s.failure(snap)) && (!snap.due() || s.set.gate.open()) {
 			s.start(ctx, round{seen: snap})
 		}
 		return snap, nil
@@ -120,7 +120,7 @@ func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
 // obtain returns a token other than seen. It blocks until a round has ended, or ctx.
 func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error) {
 	for range 2 {
-		if f := s.failure(seen); !f.due() && !s.busy.Load() {
+		if f := s.failure(seen); !s.due(f) && !s.busy.Load() {
 			return nil, f.err
 		}
 		got, err := s.do(ctx, round{seen: seen, wanted: true})

@@ -54,7 +54,8 @@ type Sources struct {
 	recent, before map[string]*session
 	timer          *time.Timer // rotates the two; nil while there is nothing
 	closed         bool
-	set            *settings // of Each; nil until it is needed
+	watched        *watchIndex // while there is a Watch
+	set            *settings   // of Each; nil until it is needed
 
 	flights flight.Group[*snapshot] // of all, by key
 	late    sync.WaitGroup
@@ -263,6 +264,9 @@ func (s *Sources) place(own *session) (*session, error) {
 		s.recent = make(map[string]*session)
 	}
 	s.recent[own.name] = own
+	if s.watched != nil {
+		s.watched.add(own.name)
+	}
 	s.arm()
 	return own, nil
 }
@@ -276,6 +280,9 @@ func (s *Sources) rotate() {
 		if own.pinned() {
 			s.recent[name] = own
 		}
+	}
+	if s.watched != nil {
+		s.watched.renew(s.recent, s.before)
 	}
 }
 

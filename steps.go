@@ -14,6 +14,9 @@ import (
 // pollInterval is how often a Store is read while another process refreshes.
 const pollInterval = 100 * time.Millisecond
 
+// sessionWarning is how long before the known end of a session its refreshes say so.
+const sessionWarning = 24 * time.Hour
+
 // storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
 // leaves the time for a refresh where one can do without it, and for a save where there
 // is something to be saved, or may be any moment.
@@ -85,7 +88,7 @@ func (r *round) importInitial(said lifecycle.Stored) {
 	if r.s.set.initial == nil || w.memory.Known != (lifecycle.Position{}) {
 		return
 	}
-	if said == lifecycle.HasNothing || said == lifecycle.NoAnswer && r.care() != lifecycle.Careful {
+	if said == lifecycle.HasNothing {
 		w.held = login(r.s.set.initial, 1, time.Now())
 		w.memory.Import(w.held.position())
 	}
@@ -124,6 +127,9 @@ func (r *round) publish() {
 	case rec.LoggedOut || rec.AccessToken == "":
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
+		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
+			r.s.set.emit(Event{Kind: EventSessionExpiring})
+		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
 	case had.token.AccessToken != string(rec.AccessToken):
@@ -236,7 +242,7 @@ var errElsewhere = errors.New("authtrip: another process is refreshing this toke
 func (r *round) giveBack() {
 	r.s.mu.Lock()
 	w := r.s.work
-	keep := w.memory.Newest == lifecycle.Held || time.Now().Before(w.sends.open)
+	keep := w.memory.Newest != lifecycle.Settled && r.requests > 0 || time.Now().Before(w.sends.open)
 	w.memory.Rested()
 	r.s.mu.Unlock()
 	if !keep {

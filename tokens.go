@@ -35,6 +35,22 @@ func (s *Source) rejected(snap *snapshot) { snap.of.reject(snap) }
 // accepted implements tokens.
 func (s *Source) accepted(snap *snapshot) { snap.judge(true) }
 
+// hookOf returns own, and the hook of the source of tokens where that is nil.
+func hookOf(own func(Event), src oauth2.TokenSource) func(Event) {
+	if own != nil {
+		return own
+	}
+	switch src := src.(type) {
+	case *Source:
+		if one := src.of.Load(); one != nil {
+			return one.set.onEvent
+		}
+	case *Sources:
+		return src.Each.OnEvent
+	}
+	return nil
+}
+
 // thirdParty is a TokenSource that makes no snapshots itself.
 type thirdParty struct {
 	source oauth2.TokenSource

@@ -30,8 +30,8 @@
 // # Redirects
 //
 // The token goes to the origins in [Transport.Origins] and to no other; without
-// that list, to the origin of the request, and a redirect that leaves it leaves
-// the token behind for good.
+// that list, to the origin of the request. A redirect that leaves them leaves the
+// token behind for good, also where it comes back.
 //
 // # Storage
 //
@@ -127,8 +127,8 @@ type Transport struct {
 	// ([Source.SetToken]) as well. OnChallenge is called with no lock held, and should
 	// honour the request's context.
 	OnChallenge func(*http.Request, Challenge) (*oauth2.Token, error)
-	// OnEvent, if set, is told what happens. It is called synchronously, with no
-	// lock held, from several goroutines at once.
+	// OnEvent, if set, is told what happens. If nil, the OnEvent of Source is. It is
+	// called synchronously, with no lock held, from several goroutines at once.
 	OnEvent func(Event)
 
 	other   atomic.Pointer[thirdParty] // Source, if it makes no snapshots itself
@@ -179,7 +179,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		resp, err = t.challenged(resp, try)
+		resp, err = t.challenged(req.Context(), resp, try)
 		if err != nil {
 			return nil, err
 		}

@@ -436,7 +436,7 @@ func (u *UserInfoSource) cacheFailed(err error) {
 }
 
 func (u *UserInfoSource) emit(e Event) {
-	if u.OnEvent != nil {
-		u.OnEvent(e)
+	if hook := hookOf(u.OnEvent, u.Source); hook != nil {
+		hook(e)
 	}
 }

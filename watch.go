@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // A Watcher is a [Store] that can tell when a record was changed. It is found by
 // type assertion.
 type Watcher interface {
 	// Watch returns a channel that gets a value whenever the record under key may
-	// have been saved or deleted, by anybody. Values are merged, and one may be
+	// have been saved or deleted, by anybody; it comes after the change. Values are merged, and one may be
 	// lost: whoever watches hears of changes early, and must not depend on it. The
 	// channel is closed when ctx ends. An error that is [errors.ErrUnsupported]
 	// says that the Store cannot tell.
@@ -44,4 +45,94 @@ func (s *Source) Watch(ctx context.Context) error {
 		return errors.New("authtrip: Source.Watch: the Store has ended the watch: call Watch again")
 	}
 	return context.Cause(ctx)
+}
+
+// Watch follows the sessions in memory, as [Source.Watch] does one, over one connection to
+// the Store of Each, which has to be a [KeysWatcher]. A Store that is none, and sessions
+// that New makes, are an error that is [errors.ErrUnsupported].
+//
+// It blocks until ctx ends, and returns the cause.
+func (s *Sources) Watch(ctx context.Context) error {
+	if s.New != nil {
+		return fmt.Errorf("authtrip: Sources.Watch: New may give each session another Store: %w", errors.ErrUnsupported)
+	}
+	set, err := s.settings()
+	if err != nil {
+		return err
+	}
+	w, ok := set.store.(KeysWatcher)
+	if !ok || !set.shared {
+		return fmt.Errorf("authtrip: Sources.Watch: Store is no KeysWatcher: %w", errors.ErrUnsupported)
+	}
+	changed, name, err := w.WatchKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("authtrip: Sources.Watch: %w", err)
+	}
+	s.mu.Lock()
+	index := &watchIndex{name: name}
+	index.renew(s.recent, s.before)
+	s.watched = index
+	s.mu.Unlock()
+	var looks sync.WaitGroup
+	turns := make(chan struct{}, maxLooks)
+	for name := range changed {
+		for _, own := range s.named(index, name) {
+			turns <- struct{}{}
+			looks.Go(func() {
+				own.look(ctx)
+				<-turns
+			})
+		}
+	}
+	looks.Wait()
+	if ctx.Err() == nil {
+		return errors.New("authtrip: Sources.Watch: the Store has ended the watch: call Watch again")
+	}
+	return context.Cause(ctx)
+}
+
+// maxLooks is how many sessions are looked at in the Store at once.
+const maxLooks = 16
+
+// watchIndex finds sessions by the names that a KeysWatcher has for their keys. The
+// mu of its Sources guards it.
+type watchIndex struct {
+	name func(key string) string
+	keys map[string]string // by name
+}
+
+func (x *watchIndex) add(key string) { x.keys[x.name(key)] = key }
+
+// renew makes the index anew.
+func (x *watchIndex) renew(all ...map[string]*session) {
+	x.keys = make(map[string]string)
+	for _, sessions := range all {
+		for key := range sessions {
+			x.add(key)
+		}
+	}
+}
+
+// named returns the session in memory of which a KeysWatcher has told, and all of them
+// for "".
+func (s *Sources) named(x *watchIndex, name string) []*session {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if name != "" {
+		key, ok := x.keys[name]
+		if own := s.recent[key]; ok && own != nil {
+			return []*session{own}
+		}
+		if own := s.before[key]; ok && own != nil {
+			return []*session{own}
+		}
+		return nil
+	}
+	all := make([]*session, 0, len(s.recent)+len(s.before))
+	for _, sessions := range []map[string]*session{s.recent, s.before} {
+		for _, own := range sessions {
+			all = append(all, own)
+		}
+	}
+	return all
 }

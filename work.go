@@ -28,7 +28,10 @@ type sends struct {
 	first time.Time // of the first, from this process
 	took  time.Duration
 	count int
-	open  time.Time // until then the answer to the last may still come; zero: it cannot
+	// inherited says that another process's send came before, at a time that nobody here
+	// knows: the grace period may be over.
+	inherited bool
+	open      time.Time // until then the answer to the last may still come; zero: it cannot
 }
 
 // sighting is since when the Store has had a version, as far as this process has seen.
@@ -64,6 +67,21 @@ type failure struct {
 	at    time.Time
 	wait  time.Duration
 	row   int // how many in succession
+	// Of an attempt that was not made, as the token endpoint is down for all sessions:
+	postponed bool
+}
+
+// gateLook is how long a session whose attempt was postponed does not look at the Store
+// again, while the outage lasts.
+const gateLook = 10 * time.Second
+
+// due reports whether the next attempt may be made. Where it was postponed, that is when
+// the gate is open.
+func (s *session) due(f *failure) bool {
+	if f != nil && f.postponed && time.Since(f.at) < gateLook {
+		return s.set.gate.mayEnter()
+	}
+	return f.due()
 }
 
 // failure returns the last failure to replace cur. One of an older token does not

@@ -1,10 +1,12 @@
 // Package login gets the token that package authtrip then keeps alive: from an
-// issuer URL to an *http.Client in five lines.
+// issuer URL to an *http.Client in six lines.
 //
 //	provider, err := login.Discover(ctx, "https://issuer.example")
 //	client := &login.Client{Provider: provider, ID: "my-cli"}
 //	session, err := (&login.Loopback{Client: client}).Login(ctx)
-//	api := &http.Client{Transport: &authtrip.Transport{Source: client.Source(session)}}
+//	src := client.Source()
+//	err = src.SetToken(ctx, session.Token)
+//	api := &http.Client{Transport: &authtrip.Transport{Source: src}}
 //
 // # Logging a user in
 //
@@ -38,6 +40,9 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -77,17 +82,38 @@ type Client struct {
 	// for what the client has. It is never probed. For the two with a
 	// certificate, HTTPClient shows it.
 	AuthMethod string
+	// CertificateBoundTokens says that HTTPClient shows a certificate to which the
+	// server binds the tokens (RFC 8705, section 3), whatever the AuthMethod is. It is
+	// so in any case for the two methods with a certificate. Requests go to the
+	// endpoints that the metadata has for such clients.
+	CertificateBoundTokens bool
+	// AssertionFunc, if set, replaces Key: it returns the client's assertion (RFC 7523,
+	// section 2.2) that somebody else has signed, such as a Kubernetes projected token or
+	// that of a cloud's workload identity. It is asked for each request, and the
+	// method is private_key_jwt.
+	AssertionFunc func(context.Context) (string, error)
+	// AssertionFormat is the client_assertion_type. If "", it is that of RFC 7523; a
+	// SPIFFE JWT-SVID has one of its own.
+	AssertionFormat string
 	// AssertionAudience is the aud of a signed client authentication. If "", it
 	// is the issuer; some servers want the URL of their token endpoint.
 	AssertionAudience string
+	// AssertionType is the typ of a signed client authentication. If "", it is
+	// client-authentication+jwt; a server that does not know that one may want JWT.
+	AssertionType string
 	// RawBasic sends ID and Secret in the Basic header as they are, for servers
 	// that do not decode them. RFC 6749, section 2.3.1 has them form-encoded.
 	RawBasic bool
 	// RedirectURL is where the user comes back to. It is sent as it is written
 	// here and never made from a request.
 	RedirectURL string
+	// StrippedPrefix is what a proxy in front of this program takes from the beginning
+	// of the path of a request, such as /auth: the path to which a response came is
+	// compared with that of RedirectURL. What [http.StripPrefix] takes is known.
+	StrippedPrefix string
 	// Scopes are asked for by logins. If nil, it is openid. With openid among
-	// them an ID token is required; without it there is none.
+	// them an ID token is required, which a server that is none of OpenID Connect does
+	// not have; without it there is none.
 	Scopes []string
 	// Resources are the APIs that tokens are for, each an absolute URI without
 	// fragment (RFC 8707).
@@ -96,6 +122,9 @@ type Client struct {
 	// (RFC 9126) instead of through the browser. It is done in any case if the
 	// metadata requires it.
 	PushRequests bool
+	// SignRequests signs each authorization request with Key (RFC 9101), so that no
+	// browser can change it. It is done in any case if the metadata requires it.
+	SignRequests bool
 	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
 	// those of the metadata. "none" and the symmetric ones never are.
 	IDTokenAlgs []string
@@ -110,17 +139,17 @@ type Client struct {
 	HTTPClient *http.Client
 }
 
-// Source returns a source that keeps the session's token alive. Store, Key and
-// the other fields can be set on it before it is used. If s is nil, the token is
-// in the Store that is then set: a program that starts again does not log in
-// again.
-func (c *Client) Source(s *Session) *authtrip.Source {
-	src := &authtrip.Source{Refresher: c.RefreshToken()}
-	if s != nil {
-		src.Initial = s.Token
-	}
-	return src
-}
+// Format implements [fmt.Formatter]: of c it prints the ID alone.
+func (c Client) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "login.Client{%q}", c.ID) }
+
+// LogValue implements [slog.LogValuer]: of c it logs the ID alone.
+func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+
+// Source returns a source of this client's sessions. Give it the result of a login by
+// [authtrip.Source.SetToken]. Store, Key and the other fields can be set on it before it
+// is used: with a Store, a program that starts again finds its session there and does
+// not log in again.
+func (c *Client) Source() *authtrip.Source { return &authtrip.Source{Refresher: c.RefreshToken()} }
 
 // UserInfoSource returns what answers who the token of src speaks for, verified
 // against its ID token. Its fields can be set before it is used. Where to ask is
@@ -134,7 +163,10 @@ func (c *Client) UserInfoSource(src oauth2.TokenSource) *authtrip.UserInfoSource
 	if c.Provider == nil {
 		return u // and FindURL says so
 	}
-	u.Issuer, u.VerifyJWT, u.AllowInsecureHTTP = c.Provider.Issuer, c.verifyUserInfo, c.Provider.AllowInsecureHTTP
+	u.VerifyJWT, u.AllowInsecureHTTP = c.verifyUserInfo, c.Provider.AllowInsecureHTTP
+	if c.Provider.TenantIssuer == "" { // else it is that of the ID token
+		u.Issuer = c.Provider.Issuer
+	}
 	if h := c.httpClient(); h != nil {
 		u.Base = h.Transport
 	}
@@ -146,7 +178,7 @@ func (c *Client) userInfoURL(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, false)
+	endpoint, err := c.Provider.endpoint(m, endpointUserInfo, c.certificate())
 	if err != nil {
 		return "", err
 	}
@@ -171,14 +203,51 @@ func (c *Client) httpClient() *http.Client {
 	return c.Provider.HTTPClient
 }
 
-func (c *Client) scopes() []string {
-	if c.Scopes == nil {
-		return []string{scopeOpenID}
+// scopes are those of a request: its own or the client's, and what it adds.
+func (c *Client) scopes(req *AuthRequest) []string {
+	scopes := []string{scopeOpenID}
+	switch {
+	case req != nil && req.Scopes != nil:
+		scopes = slices.Clone(req.Scopes)
+	case c.Scopes != nil:
+		scopes = slices.Clone(c.Scopes)
 	}
-	return slices.Clone(c.Scopes)
+	if req == nil {
+		return scopes
+	}
+	return union(scopes, req.AddScopes)
+}
+
+// union adds to scopes what is not there.
+func union(scopes, more []string) []string {
+	for _, scope := range more {
+		if !slices.Contains(scopes, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes
+}
+
+// checkScopes says what would go wrong before anybody is sent away.
+func checkScopes(m *Metadata, scopes []string) error {
+	if slices.Contains(scopes, scopeOpenID) && m.JWKSURI == "" {
+		return errors.New("login: Client.Scopes: openid is asked for (as it is if Scopes is nil), and the provider has no jwks_uri: without ID tokens, set Scopes to those of the API")
+	}
+	return nil
+}
+
+// resources are those of a request, or the client's.
+func (c *Client) resources(req *AuthRequest) []string {
+	if req != nil && req.Resources != nil {
+		return slices.Clone(req.Resources)
+	}
+	return c.Resources
 }
 
 const scopeOpenID = "openid"
+
+// blank prints what holds a secret or names a user.
+func blank(s fmt.State, name string) { _, _ = io.WriteString(s, name+"{…}") }
 
 func (c *Client) skew() time.Duration {
 	switch {

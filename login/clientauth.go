@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -12,11 +13,14 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/cryptosigner"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"example.com/authtrip/internal/wire"
 )
 
 // The client authentication methods of the registry of RFC 7591 and RFC 8705.
@@ -31,7 +35,10 @@ const (
 )
 
 const (
-	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// assertionType is the typ (draft-ietf-oauth-rfc7523bis), assertionFormat the
+	// client_assertion_type. Rule 60.
+	assertionType   = "client-authentication+jwt"
+	assertionFormat = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 	// assertionLife is how long a signed client authentication counts.
 	assertionLife = time.Minute
 )
@@ -52,32 +59,81 @@ func (c *Client) auth(m *Metadata) (*clientAuth, error) {
 	if a.method == "" {
 		a.method = c.chooseMethod(m.TokenEndpointAuthMethods, hasSecret)
 	}
+	return a, a.check(m, hasSecret)
+}
+
+// check says what is missing for the method, before anything is sent.
+func (a *clientAuth) check(m *Metadata, hasSecret bool) error {
 	switch a.method {
 	case authNone, authTLS, authSelfSignedTLS:
 	case authBasic, authPost, authSecretJWT:
 		if !hasSecret {
-			return nil, fmt.Errorf("login: Client.Secret is empty: %s needs it", a.method)
+			return fmt.Errorf("login: Client.Secret is empty: %s needs it", a.method)
+		}
+		if a.method == authSecretJWT && a.SecretFunc == nil {
+			return a.checkHMAC(a.Secret)
 		}
 	case authPrivateKey:
-		if c.Key == nil {
-			return nil, errors.New("login: Client.Key is nil: private_key_jwt needs it")
+		if a.Key == nil && a.AssertionFunc == nil {
+			return errors.New("login: Client.Key is nil, and Client.AssertionFunc too: private_key_jwt needs one of them")
 		}
 	case "":
-		return nil, errors.New("login: the provider offers no authentication method for what the client has: set Client.AuthMethod")
+		return noMethod(m.TokenEndpointAuthMethods, a.Key != nil, hasSecret)
 	default:
-		return nil, fmt.Errorf("login: Client.AuthMethod %q is none that is known", cut(a.method))
+		return fmt.Errorf("login: Client.AuthMethod %q is none that is known", cut(a.method))
 	}
-	return a, nil
+	return nil
+}
+
+// noMethod names both sides.
+func noMethod(offered []string, hasKey, hasSecret bool) error {
+	var names []string
+	for _, method := range offered[:min(len(offered), 10)] {
+		names = append(names, wire.Code(method))
+	}
+	has := "a Secret"
+	switch {
+	case hasKey && hasSecret:
+		has = "a Key and a Secret"
+	case hasKey:
+		has = "a Key"
+	}
+	return fmt.Errorf("login: Client.AuthMethod: the provider takes %s, and the client has %s: give it what one of them needs, or set Client.AuthMethod if the list is wrong",
+		strings.Join(names, ", "), has)
+}
+
+// hmacAlg is the algorithm of client_secret_jwt.
+func (c *Client) hmacAlg() jose.SignatureAlgorithm {
+	if c.KeyAlg == "" {
+		return jose.HS256
+	}
+	return jose.SignatureAlgorithm(c.KeyAlg)
+}
+
+// checkHMAC holds a secret against RFC 7518, section 3.2.
+func (c *Client) checkHMAC(secret string) error {
+	least, ok := map[jose.SignatureAlgorithm]int{jose.HS256: 32, jose.HS384: 48, jose.HS512: 64}[c.hmacAlg()]
+	switch {
+	case !ok:
+		return errors.New("login: Client.KeyAlg: client_secret_jwt signs with HS256, HS384 or HS512")
+	case len(secret) < least:
+		return fmt.Errorf("login: Client.Secret is too short for client_secret_jwt with %s: want %d bytes", c.hmacAlg(), least)
+	}
+	return nil
 }
 
 func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
 	var fit []string
-	switch {
-	case c.Key != nil:
-		fit = []string{authPrivateKey}
-	case hasSecret:
-		fit = []string{authBasic, authPost, authSecretJWT}
-	default:
+	if c.AssertionFunc != nil {
+		return authPrivateKey
+	}
+	if c.Key != nil {
+		fit = append(fit, authPrivateKey)
+	}
+	if hasSecret {
+		fit = append(fit, authBasic, authPost, authSecretJWT)
+	}
+	if fit == nil {
 		// A client that has nothing cannot do more than say its name, and not
 		// every server lists that.
 		return authNone
@@ -93,7 +149,11 @@ func (c *Client) chooseMethod(offered []string, hasSecret bool) string {
 	return ""
 }
 
-func (a *clientAuth) mtls() bool { return a.method == authTLS || a.method == authSelfSignedTLS }
+// certificate reports whether the client shows one, so that the endpoints for such
+// clients are its own (RFC 8705, section 5).
+func (c *Client) certificate() bool {
+	return c.CertificateBoundTokens || c.AuthMethod == authTLS || c.AuthMethod == authSelfSignedTLS
+}
 
 // apply adds the client's authentication to a request.
 func (a *clientAuth) apply(ctx context.Context, header http.Header, form url.Values) error {
@@ -106,7 +166,7 @@ func (a *clientAuth) apply(ctx context.Context, header http.Header, form url.Val
 			return err
 		}
 		form.Set("client_id", a.ID)
-		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion_type", cmp.Or(a.AssertionFormat, assertionFormat))
 		form.Set("client_assertion", assertion)
 	default:
 		form.Set("client_id", a.ID)
@@ -147,13 +207,28 @@ func (c *Client) secret(ctx context.Context) (string, error) {
 	return secret, nil
 }
 
-// assertion signs who the client is (RFC 7523, section 3), for one request.
+// assertion says who the client is (RFC 7523, section 3), for one request.
 func (a *clientAuth) assertion(ctx context.Context) (string, error) {
+	if a.AssertionFunc == nil || a.method == authSecretJWT {
+		return a.sign(ctx)
+	}
+	// Rule 61.
+	assertion, err := a.AssertionFunc(ctx)
+	if err != nil {
+		return "", fmt.Errorf("login: Client.AssertionFunc: %w", err)
+	}
+	if assertion = strings.TrimSpace(assertion); assertion == "" {
+		return "", errors.New("login: Client.AssertionFunc returned no assertion")
+	}
+	return assertion, nil
+}
+
+func (a *clientAuth) sign(ctx context.Context) (string, error) {
 	key, err := a.signingKey(ctx)
 	if err != nil {
 		return "", err
 	}
-	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(jose.ContentType(cmp.Or(a.AssertionType, assertionType))))
 	if err != nil {
 		return "", fmt.Errorf("login: Client.Key or Client.KeyAlg does not fit: %w", err)
 	}
@@ -179,11 +254,10 @@ func (a *clientAuth) assertion(ctx context.Context) (string, error) {
 func (a *clientAuth) signingKey(ctx context.Context) (jose.SigningKey, error) {
 	if a.method == authSecretJWT {
 		secret, err := a.secret(ctx)
-		alg := jose.SignatureAlgorithm(a.KeyAlg)
-		if alg == "" {
-			alg = jose.HS256
+		if err == nil {
+			err = a.checkHMAC(secret)
 		}
-		return jose.SigningKey{Algorithm: alg, Key: []byte(secret)}, err
+		return jose.SigningKey{Algorithm: a.hmacAlg(), Key: []byte(secret)}, err
 	}
 	alg, err := a.keyAlg()
 	if err != nil {

@@ -1,6 +1,7 @@
 package login_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -11,6 +12,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -172,6 +175,9 @@ func checkAssertion(t *testing.T, form url.Values, alg jose.SignatureAlgorithm, 
 	if err := c.Validate(jwt.Expected{Issuer: clientID, Subject: clientID, AnyAudience: jwt.Audience{issuer}}); err != nil {
 		t.Error(err)
 	}
+	if typ := tok.Headers[0].ExtraHeaders["typ"]; typ != "client-authentication+jwt" || len(c.Audience) != 1 {
+		t.Errorf("typ = %v, aud = %q", typ, c.Audience)
+	}
 	if tok.Headers[0].KeyID != "mine" && alg != jose.HS256 {
 		t.Errorf("kid = %q", tok.Headers[0].KeyID)
 	}
@@ -262,5 +268,76 @@ func TestRule52NoPasswordGrant(t *testing.T) {
 		if name := strings.ToLower(client.Method(i).Name); strings.Contains(name, "password") {
 			t.Errorf("there is a Client.%s", client.Method(i).Name)
 		}
+	}
+}
+
+// Rule 60: what older servers want instead is a setting, and aud is one string.
+func TestRule60AssertionForOlderServers(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	c := o.client()
+	c.Key, c.AuthMethod, c.AssertionType = p256(t), "private_key_jwt", "JWT"
+	for _, aud := range []string{"", issuer + "/token"} {
+		c.AssertionAudience = aud
+		if _, err := o.run(t, c, nil); err != nil {
+			t.Fatal(err)
+		}
+		form, _ := o.last("/token")
+		tok, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.ES256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims struct {
+			Audience string `json:"aud"` // a string, not a list
+		}
+		if err := tok.UnsafeClaimsWithoutVerification(&claims); err != nil || claims.Audience != cmp.Or(aud, issuer) {
+			t.Errorf("aud = %q, %v", claims.Audience, err)
+		}
+		if tok.Headers[0].ExtraHeaders["typ"] != "JWT" {
+			t.Errorf("typ = %v", tok.Headers[0].ExtraHeaders["typ"])
+		}
+	}
+}
+
+// Rule 61: an assertion of somebody else, in a file that is written anew every hour.
+func TestRule61AssertionFromAFileThatChanges(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	file := filepath.Join(t.TempDir(), "token")
+	c := o.client()
+	c.Secret = ""
+	c.AssertionFunc = func(context.Context) (string, error) {
+		b, err := os.ReadFile(file)
+		return string(b), err
+	}
+	r := c.ClientCredentials(nil)
+	if _, err := r.Refresh(t.Context(), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
+	}
+	for _, token := range []string{"first", "second"} {
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Refresh(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		form, header := o.last("/token")
+		if form.Get("client_assertion") != token || methods(form, header) != 1 ||
+			form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+			t.Errorf("form = %v", form)
+		}
+	}
+	c.AssertionFormat = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
+	if _, err := c.ClientCredentials(nil).Refresh(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if form, _ := o.last("/token"); form.Get("client_assertion_type") != c.AssertionFormat {
+		t.Errorf("client_assertion_type = %q", form.Get("client_assertion_type"))
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Refresh(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "Client.AssertionFunc") {
+		t.Errorf("an empty file: %v", err)
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
 
@@ -18,14 +21,17 @@ const (
 	// defaultInterval is the time between two polls if the server does not say,
 	// and what is added to it when it says slow_down (RFC 8628, section 3.5).
 	defaultInterval = 5 * time.Second
-	maxInterval     = time.Minute
+	// maxPause bounds the pause after answers that say nothing, if the server's own
+	// interval is not longer.
+	maxPause = time.Minute
 	// maxDeviceLife bounds what a server may say that a device code lives.
 	maxDeviceLife = time.Hour
 )
 
 // DeviceAuth begins a login on another device (RFC 8628): the user opens the
 // answer's VerificationURI there and types its UserCode. [Client.DeviceToken]
-// waits for that. Of req, Scopes, Resources and Params count.
+// waits for that. Of req, Scopes, AddScopes, Resources, AuthorizationDetails and Params
+// count.
 //
 // It blocks until the answer is there or ctx ends. Its errors are those of
 // [Provider.Metadata], *[EndpointError], and plain ones that name the field that
@@ -34,12 +40,13 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if req == nil {
 		req = new(AuthRequest)
 	}
-	scopes, resources := c.scopes(), c.Resources
-	if req.Scopes != nil {
-		scopes = req.Scopes
+	m, err := c.metadata(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if req.Resources != nil {
-		resources = req.Resources
+	scopes, resources := c.scopes(req), c.resources(req)
+	if err := checkScopes(m, scopes); err != nil {
+		return nil, err
 	}
 	if err := checkResources(resources); err != nil {
 		return nil, err
@@ -51,6 +58,9 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if len(resources) > 0 {
 		form["resource"] = resources
 	}
+	if err := addDetails(form, req.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	if err := addParams(form, req.Params); err != nil {
 		return nil, err
 	}
@@ -58,10 +68,10 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if err != nil {
 		return nil, err
 	}
-	return readDevice(a)
+	return c.readDevice(a)
 }
 
-func readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
+func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if a.status != http.StatusOK {
 		return nil, a.fail(endpointDevice, errors.New("want status 200"))
 	}
@@ -72,10 +82,29 @@ func readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
 		return nil, a.fail(endpointDevice, errors.New("the answer lacks device_code, user_code or verification_uri"))
 	}
-	if u, err := url.Parse(d.VerificationURI); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" {
-		return nil, a.fail(endpointDevice, errors.New("verification_uri is not a web address"))
+	if err := c.checkDevice(d); err != nil {
+		return nil, a.fail(endpointDevice, err)
 	}
 	return d, nil
+}
+
+// checkDevice looks at what is shown to a user, in a terminal or as a link.
+func (c *Client) checkDevice(d *oauth2.DeviceAuthResponse) error {
+	const most = 100
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(d.UserCode) > most || !utf8.ValidString(d.UserCode) || strings.ContainsFunc(d.UserCode, odd) {
+		return errors.New("user_code is too long, or has characters that cannot be shown")
+	}
+	for name, at := range map[string]string{"verification_uri": d.VerificationURI, "verification_uri_complete": d.VerificationURIComplete} {
+		if at == "" {
+			continue
+		}
+		_, err := checkURL(name, at, c.Provider.local(), c.Provider.AllowInsecureHTTP)
+		if err != nil || strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("%s is not an https address", name)
+		}
+	}
+	return nil
 }
 
 // DeviceToken waits until the user has logged in on the other device, and
@@ -101,16 +130,21 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 		form.Set("device_code", d.DeviceCode)
 		return nil
 	}
+	scopes := c.scopes(req)
+	if slices.Contains(scopes, scopeOpenID) {
+		// Without keys the code need not be spent.
+		if _, err = c.Provider.ready(ctx, m); err != nil {
+			return nil, err
+		}
+	}
 	p := newPoll(d)
 	tok, err := p.run(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	scopes := c.scopes()
-	if req != nil && req.Scopes != nil {
-		scopes = req.Scopes
-	}
-	return c.session(ctx, m, tok, expectation{scopes: scopes})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
+	defer cancel()
+	return c.session(ctx, m, tok, expectation{scopes: scopes, resources: c.resources(req)})
 }
 
 // A poll asks until there is an answer.
@@ -124,7 +158,7 @@ func newPoll(d *oauth2.DeviceAuthResponse) *poll {
 	if p.interval <= 0 {
 		p.interval = defaultInterval
 	}
-	p.interval = min(p.interval, maxInterval)
+	p.interval = min(p.interval, maxDeviceLife)
 	if latest := time.Now().Add(maxDeviceLife); p.until.IsZero() || p.until.After(latest) {
 		p.until = latest
 	}
@@ -136,7 +170,7 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 		if err := p.wait(ctx); err != nil {
 			return nil, err
 		}
-		tok, err := g.Refresh(ctx, nil)
+		tok, err := once(ctx, g)
 		if err == nil {
 			return tok, nil
 		}
@@ -146,18 +180,25 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 	}
 }
 
+// once sends one poll. What it may redeem is redeemed in spite of ctx (Rule 65).
+func once(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
+	defer cancel()
+	return g.Refresh(ctx, nil)
+}
+
 func (p *poll) wait(ctx context.Context) error {
-	if time.Now().Add(p.interval).After(p.until) {
+	if !time.Now().Before(p.until) {
 		return &AuthorizationError{Code: "expired_token"}
 	}
-	timer := time.NewTimer(p.interval)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("login: %w", context.Cause(ctx))
+	if left := time.Until(p.until); p.interval > left+maxPause {
+		// The code will have expired long before the server lets anybody ask again.
+		if err := pause(ctx, left); err != nil {
+			return err
+		}
+		return &AuthorizationError{Code: "expired_token"}
 	}
+	return pause(ctx, p.interval)
 }
 
 // again returns nil if it is worth asking once more.
@@ -169,13 +210,13 @@ func (p *poll) again(ctx context.Context, err error) error {
 	switch {
 	case re.Code == "authorization_pending":
 	case re.Code == "slow_down":
-		p.interval = min(p.interval+defaultInterval, maxInterval)
+		p.interval = p.interval + defaultInterval
 	case re.Code == "access_denied", re.Code == "expired_token":
 		return &AuthorizationError{Code: re.Code, Description: re.Description}
 	case re.StatusCode == 0, re.StatusCode >= 500, re.StatusCode == http.StatusTooManyRequests:
 		// Nothing came, or nothing that says anything: RFC 8628, section 3.5 asks
 		// for an exponential pause.
-		p.interval = min(max(2*p.interval, re.RetryAfter), maxInterval)
+		p.interval = max(p.interval, min(2*p.interval, maxPause), re.RetryAfter)
 	default:
 		return failed("device login", err)
 	}

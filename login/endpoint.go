@@ -103,7 +103,7 @@ func (c *Client) post(ctx context.Context, name string, form url.Values, accept 
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := c.Provider.endpoint(m, name, auth.mtls())
+	endpoint, err := c.Provider.endpoint(m, name, auth.certificate())
 	if err != nil {
 		return nil, err
 	}

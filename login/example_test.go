@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -37,7 +38,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	api := &http.Client{Transport: &authtrip.Transport{Source: client.Source(session)}}
+	src := client.Source()
+	if err := src.SetToken(ctx, session.Token); err != nil {
+		fmt.Println(err)
+		return
+	}
+	api := &http.Client{Transport: &authtrip.Transport{Source: src}}
 
 	resp, err := api.Get(issuer + "/api")
 	if err != nil {
@@ -95,11 +101,7 @@ func ExampleClient_Source() {
 		RedirectURL: app.URL + "/callback",
 	}
 	store := new(authtrip.MemoryStore) // or one that others share
-	users := &authtrip.Sources{New: func(user string) (*authtrip.Source, error) {
-		src := client.Source(nil)
-		src.Store, src.Key = store, user
-		return src, nil
-	}}
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: client.RefreshToken(), Store: store}}
 	api := &http.Client{Transport: &authtrip.Transport{Source: users}}
 
 	var user string // in the application's own session
@@ -162,6 +164,19 @@ func ExampleClient_Exchange() {
 	// Output:
 	// alice [openid]
 	// login: transaction: the login is over: its state was used before
+}
+
+// A service in Kubernetes has no secret: the cluster signs who it is, in a file that
+// the kubelet writes anew before it expires.
+func ExampleClient_workloadIdentity() {
+	const file = "/var/run/secrets/tokens/oauth"
+	client := &login.Client{
+		Provider:      &login.Provider{Issuer: "https://issuer.example"},
+		ID:            "my-service",
+		AssertionFunc: func(context.Context) (string, error) { b, err := os.ReadFile(file); return string(b), err },
+	}
+	src := &authtrip.Source{Refresher: client.ClientCredentials(nil)}
+	_ = &http.Client{Transport: &authtrip.Transport{Source: src}}
 }
 
 // exampleServer is a provider where alice is always logged in and says yes, and a

@@ -2,13 +2,14 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -25,15 +26,21 @@ type Session struct {
 	// Scopes are what was granted; where the server does not say, what was asked
 	// for (RFC 6749, section 5.1).
 	Scopes []string
+	// Resources are what was asked for (RFC 8707). A refresh asks for the same: they
+	// are noted in the Token's Extra.
+	Resources []string
+	// AuthorizationDetails are what was granted (RFC 9396, section 7), as JSON; nil if the
+	// server does not say.
+	AuthorizationDetails json.RawMessage
 	// ReturnTo is that of the [AuthRequest].
 	ReturnTo string
 }
 
 // Format implements [fmt.Formatter]: it prints nothing that is in s.
-func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "login.Session{…}") }
+func (s Session) Format(f fmt.State, _ rune) { blank(f, "login.Session") }
 
 // LogValue implements [slog.LogValuer]: it logs nothing that is in s.
-func (s *Session) LogValue() slog.Value { return slog.StringValue("login.Session{…}") }
+func (s Session) LogValue() slog.Value { return slog.StringValue("login.Session{…}") }
 
 // Exchange ends a login: it takes the whole redirect response, verifies it
 // against tx, and only then spends the code. response is the URL to which the
@@ -41,8 +48,9 @@ func (s *Session) LogValue() slog.Value { return slog.StringValue("login.Session
 // callback: a GET, or the POST of a form ([AuthRequest.FormPost]).
 //
 // tx ends with the first response that has its state, whatever comes of it; a
-// code is never sent twice. It blocks until the answer is there and verified, or
-// ctx ends. Its errors are described in the package comment: a *[CheckError]
+// code is never sent twice. Until then, the end of ctx ends the call. From then on
+// the call takes 30 seconds at most, also if ctx ends, as the answer could not be
+// had again (Rule 65). Its errors are described in the package comment: a *[CheckError]
 // where anything is not as it has to be, an *[AuthorizationError] where the
 // server or the user said no.
 func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*Session, error) {
@@ -50,7 +58,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, err
 	}
-	r, err := parseResponse(response, tx.RedirectURL)
+	r, err := parseResponse(response, tx.RedirectURL, c.StrippedPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +69,8 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err = r.check(tx, m); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
+	defer cancel()
 	g.Form = func(_ context.Context, _ *oauth2.Token, form url.Values) error {
 		form.Set("code", r.code)
 		form.Set("redirect_uri", tx.RedirectURL) // Rule 12
@@ -68,13 +78,13 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 		if len(tx.Resources) > 0 {
 			form["resource"] = tx.Resources
 		}
-		return nil
+		return addParams(form, tx.TokenParams)
 	}
 	tok, err := g.Refresh(ctx, nil)
 	if err != nil {
 		return nil, failed("code exchange", err)
 	}
-	s, err := c.session(ctx, m, tok, expectation{nonce: tx.Nonce, maxAge: tx.MaxAge, scopes: tx.Scopes})
+	s, err := c.session(ctx, m, tok, expectation{nonce: tx.Nonce, maxAge: tx.MaxAge, began: tx.Began, scopes: tx.Scopes, resources: tx.Resources})
 	if err != nil {
 		return nil, err
 	}
@@ -104,17 +114,25 @@ func (c *Client) prepare(ctx context.Context, tx *Transaction) (*Metadata, error
 type expectation struct {
 	nonce  string
 	maxAge *int64
-	scopes []string // that were asked for
+	began  time.Time // of the request
+	// scopes and resources are what was asked for.
+	scopes, resources []string
 }
 
 // session verifies what the token endpoint sent.
 func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, want expectation) (*Session, error) {
-	if err := checkType(tok); err != nil {
+	if err := checkType(tok, typeBearer); err != nil {
 		return nil, err
 	}
-	s := &Session{Token: tok, Scopes: want.scopes}
+	s := &Session{Token: tok, Scopes: want.scopes, Resources: want.resources}
+	if len(want.resources) > 0 || len(c.Resources) > 0 {
+		s.Token = withResources(tok, want.resources)
+	}
 	if scope, ok := tok.Extra("scope").(string); ok && scope != "" {
 		s.Scopes = strings.Fields(scope)
+	}
+	if details, ok := tok.Extra("authorization_details").([]any); ok {
+		s.AuthorizationDetails, _ = json.Marshal(details) // as it was read
 	}
 	raw, err := rawIDToken(tok)
 	switch {
@@ -132,12 +150,21 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 	return s, nil
 }
 
+const (
+	typeBearer = "bearer"
+	// typeNone is the token_type of a token that is none for a request (RFC 8693,
+	// section 2.2.1).
+	typeNone = "N_A"
+)
+
 // checkType implements Rule 22.
-func checkType(tok *oauth2.Token) error {
-	if !strings.EqualFold(tok.TokenType, "bearer") {
-		return refuse("token_type", "is none that can be used", "Bearer", tok.TokenType)
+func checkType(tok *oauth2.Token, types ...string) error {
+	for _, typ := range types {
+		if strings.EqualFold(tok.TokenType, typ) {
+			return nil
+		}
 	}
-	return nil
+	return refuse("token_type", "is none that can be used", "Bearer", tok.TokenType)
 }
 
 func rawIDToken(tok *oauth2.Token) (string, error) {
@@ -154,25 +181,39 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // refreshed ID token is verified and held against the one before it: another
 // user's, and the refresh is refused (OpenID Connect Core 1.0, section 12.2).
 // Where keys cannot be had, the connection to the token endpoint vouches for it,
-// as section 3.1.3.7 allows, rather than that a new token is lost.
+// as section 3.1.3.7 allows, rather than that a new token is lost. It asks for the
+// resources that the login asked for, and for those of the Client where the token
+// does not say.
 func (c *Client) RefreshToken() authtrip.Refresher {
 	return authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
-		if old == nil || old.RefreshToken == "" { // whatever the provider says
-			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: there is no refresh token", authtrip.ErrReauthRequired)}
+		switch { // whatever the provider says
+		case old == nil:
+			return nil, &authtrip.RefreshError{Err: authtrip.ErrNoSession}
+		case old.RefreshToken == "":
+			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", authtrip.ErrSessionEnded)}
 		}
 		m, g, err := c.lazyGrant(ctx, "refresh_token")
 		if err != nil {
 			return nil, err
 		}
-		if len(c.Resources) > 0 {
-			g.Params = url.Values{"resource": c.Resources}
+		wanted, noted := resourcesOf(old)
+		if !noted {
+			wanted = c.Resources
 		}
+		if len(wanted) > 0 {
+			g.Params = url.Values{"resource": wanted}
+		}
+		ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
+		defer cancel()
 		tok, err := g.Refresh(ctx, old)
 		if err != nil {
 			return nil, err
 		}
+		if noted {
+			tok = withResources(tok, wanted)
+		}
 		if err := c.checkRefreshed(ctx, m, old, tok); err != nil {
-			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrReauthRequired, err)}
+			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrSessionEnded, err)}
 		}
 		return tok, nil
 	})
@@ -180,7 +221,7 @@ func (c *Client) RefreshToken() authtrip.Refresher {
 
 // checkRefreshed implements Rules 22 and 32 for the answer to a refresh.
 func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) error {
-	if err := checkType(tok); err != nil {
+	if err := checkType(tok, typeBearer); err != nil {
 		return err
 	}
 	raw, err := rawIDToken(tok)
@@ -196,7 +237,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := c.Provider.endpoint(m, endpointToken, auth.mtls())
+	endpoint, err := c.Provider.endpoint(m, endpointToken, auth.certificate())
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +248,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
-		HTTPClient:        c.httpClient(),
+		HTTPClient:        quiet(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil
 }

@@ -18,6 +18,8 @@ type TokenRequest struct {
 	Scopes []string
 	// Resources replaces those of the Client if it is not nil.
 	Resources []string
+	// AuthorizationDetails are those of an [AuthRequest].
+	AuthorizationDetails []any
 	// Params are further parameters, such as audience. Those that this package
 	// sets cannot be among them.
 	Params url.Values
@@ -29,7 +31,7 @@ type TokenRequest struct {
 // ClientCredentials returns the refresher of a program that acts for itself (RFC
 // 6749, section 4.4).
 func (c *Client) ClientCredentials(req *TokenRequest) authtrip.Refresher {
-	return c.refresher("client_credentials", req, nil)
+	return c.refresher("client_credentials", req, nil, typeBearer)
 }
 
 // JWTBearer returns the refresher that trades an assertion for a token (RFC
@@ -39,28 +41,31 @@ func (c *Client) JWTBearer(req *TokenRequest, assertion func(context.Context) (s
 		a, err := assertion(ctx)
 		form.Set("assertion", a)
 		return err
-	})
+	}, typeBearer)
 }
 
 // TokenExchange returns the refresher that trades somebody's token for another
 // one (RFC 8693). subject is called for each request and returns the token and
-// its type, such as urn:ietf:params:oauth:token-type:access_token.
+// its type, such as urn:ietf:params:oauth:token-type:access_token. What comes may be
+// no access token: its token_type is N_A then, and no request is sent with it.
 func (c *Client) TokenExchange(req *TokenRequest, subject func(context.Context) (token, tokenType string, err error)) authtrip.Refresher {
 	return c.refresher("urn:ietf:params:oauth:grant-type:token-exchange", req, func(ctx context.Context, form url.Values) error {
 		token, tokenType, err := subject(ctx)
 		form.Set("subject_token", token)
 		form.Set("subject_token_type", tokenType)
 		return err
-	})
+	}, typeBearer, typeNone)
 }
 
 // refresher returns one that sends a token request of grantType, with what own
-// and the request add to its form.
-func (c *Client) refresher(grantType string, req *TokenRequest, own func(context.Context, url.Values) error) authtrip.Refresher {
+// and the request add to its form, and takes a token of one of types.
+func (c *Client) refresher(grantType string, req *TokenRequest, own func(context.Context, url.Values) error, types ...string) authtrip.Refresher {
 	if req == nil {
 		req = new(TokenRequest)
 	}
-	return authtrip.RefresherFunc(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
+	return repeatable(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
+		ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
+		defer cancel()
 		_, g, err := c.lazyGrant(ctx, grantType)
 		if err == nil {
 			g.Scopes = slices.Clone(req.Scopes)
@@ -84,16 +89,30 @@ func (c *Client) refresher(grantType string, req *TokenRequest, own func(context
 		if err != nil {
 			return nil, notSent(err)
 		}
-		if err := checkType(tok); err != nil {
+		if err := checkType(tok, types...); err != nil {
 			return nil, notSent(err)
 		}
 		return tok, nil
 	})
 }
 
+// repeatable is a refresher that can be asked again at no loss.
+type repeatable func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
+
+// Refresh implements [authtrip.Refresher].
+func (f repeatable) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	return f(ctx, old)
+}
+
+// Repeatable implements [authtrip.Repeatable].
+func (repeatable) Repeatable() bool { return true }
+
 // params returns the parameters of a request that never change.
 func (c *Client) params(req *TokenRequest) (url.Values, error) {
 	params := make(url.Values)
+	if err := addDetails(params, req.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	if err := addParams(params, req.Params); err != nil {
 		return nil, err
 	}

@@ -2,9 +2,11 @@ package login_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,5 +322,46 @@ func TestIntrospect(t *testing.T) {
 	}
 	if i, err := o.client().Introspect(t.Context(), "x"); err != nil || i.Active || i.Subject != "" {
 		t.Errorf("%+v, %v", i, err)
+	}
+}
+
+// What is asked for in detail is one JSON document, and what was granted comes back.
+func TestAuthorizationDetails(t *testing.T) {
+	t.Parallel()
+	type payment struct {
+		Type   string `json:"type"`
+		Amount string `json:"amount"`
+	}
+	const want = `[{"type":"payment","amount":"10.00"},{"type":"account"}]`
+	details := []any{payment{"payment", "10.00"}, map[string]any{"type": "account"}}
+	o := newOP(t)
+	o.token = func(m map[string]any) {
+		m["authorization_details"] = []any{map[string]any{"type": "payment", "max": json.Number("1234567")}}
+	}
+	c := o.client()
+	asked, tx := begin(t, c, &login.AuthRequest{AuthorizationDetails: details, TokenParams: url.Values{"audience": {"api"}}})
+	if got := asked.Get("authorization_details"); got != want {
+		t.Errorf("authorization_details = %s", got)
+	}
+	s, err := c.Exchange(t.Context(), tx, callback(o.consent(asked)))
+	if err != nil || string(s.AuthorizationDetails) != `[{"max":1234567,"type":"payment"}]` {
+		t.Errorf("granted %s, %v", s.AuthorizationDetails, err)
+	}
+	if form, _ := o.last("/token"); form.Get("audience") != "api" {
+		t.Error("TokenParams were not sent")
+	}
+	if _, err := c.ClientCredentials(&login.TokenRequest{AuthorizationDetails: details}).Refresh(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if form, _ := o.last("/token"); form.Get("authorization_details") != want {
+		t.Errorf("authorization_details at the token endpoint = %s", form.Get("authorization_details"))
+	}
+	for _, bad := range [][]any{{7}, {map[string]any{}}, {payment{}}, {"payment"}, {func() {}}} {
+		if _, _, err := c.AuthCodeURL(t.Context(), &login.AuthRequest{AuthorizationDetails: bad}); err == nil || !strings.HasPrefix(err.Error(), "login: AuthorizationDetails: ") {
+			t.Errorf("%T: %v", bad[0], err)
+		}
+	}
+	if _, _, err := c.AuthCodeURL(t.Context(), &login.AuthRequest{TokenParams: url.Values{"code_verifier": {"x"}}}); err == nil {
+		t.Error("TokenParams may set code_verifier")
 	}
 }

@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Handlers are the three pages of a web application that logs its users in. Each
+// Handlers are the pages of a web application that logs its users in. Each
 // method is an [http.HandlerFunc], mounted where the application likes, Callback
 // at the path of the client's RedirectURL:
 //
@@ -24,8 +25,13 @@ import (
 // functions are, must not be copied, and its fields must not be modified after
 // first use.
 type Handlers struct {
-	// Client is the application; required.
+	// Client is the application; required, unless Clients is set.
 	Client *Client
+	// Clients, if set, chooses the client in its place: an application with several
+	// servers, or tenants, has one for each. tx is nil for a login that begins and for a
+	// logout, where r says which; at the callback it is the login that was begun, and its
+	// Issuer and ClientID are those of the client to return.
+	Clients func(r *http.Request, tx *Transaction) (*Client, error)
 	// Transactions carries logins over to Callback. If nil, they are kept in this
 	// process's memory.
 	Transactions *Transactions
@@ -34,7 +40,9 @@ type Handlers struct {
 	Request func(r *http.Request) (*AuthRequest, error)
 	// OnLogin is called when a user has logged in, before the browser is sent on;
 	// required. It begins the application's own session, with a new session ID,
-	// and does so by w's header only. After an error the login has failed.
+	// and does so by w's header only. After an error the login has failed, and its
+	// tokens are revoked. If a browser asks again while its login is redeemed (a reload,
+	// a double click), it is called for each of these requests, with the same Session.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session, by w's header only, and
 	// returns the session's token, which is then revoked and named to the server.
@@ -47,11 +55,16 @@ type Handlers struct {
 	// Home is where the browser goes if it came from nowhere. If "", it is /.
 	Home string
 	// LoggedOutURL is where the server sends the browser after a logout,
-	// registered with it. If "", the server decides.
+	// registered with it. If "", the server decides. [Handlers.LoggedOut] can be there.
 	LoggedOutURL string
+	// LogoutRequest returns what a logout says at the server; tok is what OnLogout has
+	// returned. If nil, it says what is known. RedirectURL, State and IDToken
+	// are set by Logout where they are "".
+	LogoutRequest func(r *http.Request, tok *oauth2.Token) (*LogoutRequest, error)
 
-	memory Transactions
-	guard  http.CrossOriginProtection
+	memory   Transactions
+	guard    http.CrossOriginProtection
+	attempts attempts
 }
 
 // logoutTimeout bounds what a user waits for the revocation.
@@ -65,32 +78,108 @@ func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 		notAllowed(w, http.MethodGet)
 		return
 	}
-	at, err := h.begin(w, r)
+	at, err := h.begin(w, r, nil)
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, err, "login")
 		return
 	}
 	http.Redirect(w, r, at, http.StatusSeeOther)
 }
 
-func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error) {
+// Initiate is [Handlers.Login] for a login that another site begins (OpenID Connect Core
+// 1.0, section 4): the page that is registered as the initiate_login_uri. iss must be the
+// client's issuer; login_hint is passed on, and the browser goes to target_link_uri in the
+// end if that is a page of this application.
+func (h *Handlers) Initiate(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		notAllowed(w, "GET, POST")
+		return
+	}
+	at, err := h.begin(w, r, func(c *Client, req *AuthRequest) error { return h.initiate(c, r, req) })
+	if err != nil {
+		h.fail(w, r, err, "login")
+		return
+	}
+	http.Redirect(w, r, at, http.StatusSeeOther)
+}
+
+func (h *Handlers) initiate(c *Client, r *http.Request, req *AuthRequest) error {
+	q := r.URL.Query()
+	if r.Method == http.MethodPost {
+		form, err := postForm(r)
+		if err != nil {
+			return err
+		}
+		q = form
+	}
+	if iss := q["iss"]; len(iss) != 1 || iss[0] != c.Provider.Issuer {
+		return refuse("iss", "the login is asked for at a server of which this client is not", c.Provider.Issuer, q.Get("iss"))
+	}
+	if req.LoginHint == "" {
+		req.LoginHint = q.Get("login_hint")
+	}
+	target, err := url.Parse(q.Get("target_link_uri"))
+	own, oerr := url.Parse(c.RedirectURL)
+	if err == nil && oerr == nil && strings.EqualFold(target.Scheme, own.Scheme) && strings.EqualFold(target.Host, own.Host) {
+		req.ReturnTo = h.localPath(target.RequestURI())
+	}
+	return nil
+}
+
+// client returns the one that r is for.
+func (h *Handlers) client(r *http.Request, tx *Transaction) (*Client, error) {
+	if h.Clients == nil {
+		return h.Client, nil
+	}
+	c, err := h.Clients(r, tx)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, &CheckError{Check: "client", Reason: "there is none for this request"}
+	}
+	return c, nil
+}
+
+// request returns what the login asks for, to be changed by the caller.
+func (h *Handlers) request(r *http.Request) (*AuthRequest, error) {
+	req := new(AuthRequest)
+	if h.Request == nil {
+		return req, nil
+	}
+	made, err := h.Request(r)
+	if err == nil && made != nil {
+		*req = *made
+	}
+	return req, err
+}
+
+// begin returns where to send the browser; then may change what is asked for.
+func (h *Handlers) begin(w http.ResponseWriter, r *http.Request, then func(*Client, *AuthRequest) error) (string, error) {
 	if err := h.check(); err != nil {
 		return "", err
 	}
-	req := new(AuthRequest)
-	if h.Request != nil {
-		made, err := h.Request(r)
-		if err != nil {
-			return "", err
-		}
-		if made != nil {
-			*req = *made
-		}
-	}
-	req.ReturnTo = h.localPath(r.URL.Query().Get("return_to"))
-	at, tx, err := h.Client.AuthCodeURL(r.Context(), req)
+	c, err := h.client(r, nil)
 	if err != nil {
 		return "", err
+	}
+	req, err := h.request(r)
+	if err != nil {
+		return "", err
+	}
+	req.ReturnTo = h.localPath(r.URL.Query().Get("return_to"))
+	if then != nil {
+		if err = then(c, req); err != nil {
+			return "", err
+		}
+	}
+	at, tx, err := c.AuthCodeURL(r.Context(), req)
+	if err != nil {
+		return "", err
+	}
+	if again := requested(r, c.StrippedPrefix).RequestURI(); r.Method == http.MethodGet && IsLocalPath(again) {
+		tx.Again = again
 	}
 	return at, h.transactions().Keep(r.Context(), w, r, tx)
 }
@@ -98,8 +187,8 @@ func (h *Handlers) begin(w http.ResponseWriter, r *http.Request) (string, error)
 // check looks at what is configured; the errors name the field.
 func (h *Handlers) check() error {
 	switch {
-	case h.Client == nil:
-		return errors.New("login: Handlers.Client is nil")
+	case h.Client == nil && h.Clients == nil:
+		return errors.New("login: Handlers.Client is nil, and Handlers.Clients too")
 	case h.OnLogin == nil:
 		return errors.New("login: Handlers.OnLogin is nil")
 	}
@@ -108,43 +197,89 @@ func (h *Handlers) check() error {
 
 // Callback ends a login: it exchanges the response, calls OnLogin, and sends the
 // browser to where it wanted to go.
+//
+// What is redeemed is redeemed whether the browser waits or not, and a browser that
+// asks again meanwhile, or in the half minute after it has gone away, gets the
+// result. A login that has taken too long, or is over, begins again at the page where
+// it began, with its return_to.
 func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		notAllowed(w, "GET, POST")
 		return
 	}
-	s, err := h.exchange(w, r)
-	if err == nil {
-		err = h.OnLogin(w, r, s)
-	}
-	if err != nil {
-		h.fail(w, r, err)
+	if err := h.check(); err != nil {
+		h.fail(w, r, err, "login")
 		return
 	}
-	http.Redirect(w, r, h.localPath(s.ReturnTo), http.StatusSeeOther)
-}
-
-func (h *Handlers) exchange(w http.ResponseWriter, r *http.Request) (*Session, error) {
-	if err := h.check(); err != nil {
-		return nil, err
+	if r.Method == http.MethodPost {
+		// Read before the work goes on without the request.
+		_, _ = postForm(r)
 	}
-	// While the server is out of reach, the login is not spent: the user can
-	// reload the page.
-	m, err := h.Client.metadata(r.Context())
-	if err != nil {
-		return nil, err
+	f, at, err := h.redeem(r)
+	if f != nil && isEnded(err) && IsLocalPath(f.tx.Again) {
+		h.transactions().removeCookie(w, f)
+		http.Redirect(w, r, f.tx.Again, http.StatusSeeOther)
+		return
 	}
-	if m.JWKSURI != "" {
-		if _, err = h.Client.Provider.ready(r.Context(), m); err != nil {
-			return nil, err
+	if err == nil {
+		h.transactions().removeCookie(w, f)
+		h.attempts.take(at)
+		if err = h.OnLogin(w, r, at.session); err != nil {
+			h.revoke(r.Context(), at.client, at.session.Token) // nobody else knows them
 		}
 	}
-	tx, err := h.transactions().Take(r.Context(), w, r)
 	if err != nil {
+		h.fail(w, r, err, "login")
+		return
+	}
+	http.Redirect(w, r, h.localPath(at.session.ReturnTo), http.StatusSeeOther)
+}
+
+// redeem exchanges the response, or waits for another request of the same browser
+// that does.
+func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
+	f, err := h.transactions().find(r.Context(), r)
+	if f == nil {
+		return nil, nil, err
+	}
+	key := hashed(f.name + "=" + f.value)
+	at, own := h.attempts.join(key)
+	switch {
+	case own && err != nil: // there is nothing to wait for
+		h.attempts.finish(key, at, nil, err, false, nil)
+	case own:
+		ctx := context.WithoutCancel(r.Context())
+		var s *Session
+		if at.client, err = h.client(r, f.tx); err == nil {
+			s, err = h.exchange(ctx, r, at.client, f)
+		}
+		gone := r.Context().Err() != nil
+		h.attempts.finish(key, at, s, err, gone, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
+		if !gone { // whatever happens from now on, the result is this request's
+			return f, at, err
+		}
+	}
+	select {
+	case <-at.done:
+	case <-r.Context().Done():
+	}
+	if err := context.Cause(r.Context()); err != nil {
+		return f, at, fmt.Errorf("login: %w", err)
+	}
+	return f, at, at.err
+}
+
+func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *found) (*Session, error) {
+	// While the server is out of reach, the login is not spent: the user can
+	// reload the page.
+	if _, err := c.prepare(ctx, f.tx); err != nil {
 		return nil, err
 	}
-	return h.Client.Exchange(r.Context(), tx, r)
+	if err := h.transactions().spend(ctx, f.tx); err != nil {
+		return nil, err
+	}
+	return c.Exchange(ctx, f.tx, r)
 }
 
 // Logout ends the session, here and at the server. It takes a POST from a page of
@@ -156,39 +291,104 @@ func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.guard.Check(r); err != nil {
-		h.fail(w, r, &CheckError{Check: "origin", Reason: "the logout was asked for by another site"})
+		h.fail(w, r, &CheckError{Check: checkOrigin, Reason: "the logout was asked for by another site"}, "logout")
 		return
 	}
 	if err := h.check(); err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, err, "logout")
+		return
+	}
+	c, err := h.client(r, nil)
+	if err != nil {
+		h.fail(w, r, err, "logout")
 		return
 	}
 	var tok *oauth2.Token
 	if h.OnLogout != nil {
-		var err error
 		if tok, err = h.OnLogout(w, r); err != nil {
-			h.fail(w, r, err)
+			h.fail(w, r, err, "logout")
 			return
 		}
 	}
-	req := &LogoutRequest{RedirectURL: h.LoggedOutURL}
 	if tok != nil {
-		h.revoke(r.Context(), tok)
-		req.IDToken, _ = rawIDToken(tok)
+		h.revoke(r.Context(), c, tok)
 	}
-	at, err := h.Client.LogoutURL(r.Context(), req)
+	at, err := h.endSession(w, r, c, tok)
 	if err != nil {
-		// The session here is over, which is what was asked for.
-		at = h.home()
+		h.fail(w, r, err, "logout")
+		return
 	}
 	http.Redirect(w, r, at, http.StatusSeeOther)
 }
 
+// endSession returns where to send the browser so that the session at the server ends.
+func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, c *Client, tok *oauth2.Token) (string, error) {
+	req := new(LogoutRequest)
+	if h.LogoutRequest != nil {
+		made, err := h.LogoutRequest(r, tok)
+		if err != nil {
+			return "", err
+		}
+		if made != nil {
+			*req = *made
+		}
+	}
+	if req.IDToken == "" && tok != nil {
+		req.IDToken, _ = rawIDToken(tok)
+	}
+	if req.RedirectURL == "" {
+		req.RedirectURL = h.LoggedOutURL
+	}
+	if req.RedirectURL != "" && req.State == "" {
+		req.State = secret()
+		cookie := h.logoutCookie(req.RedirectURL)
+		cookie.Value, cookie.MaxAge = hashed(req.State), int(c.loginTimeout()/time.Second)
+		http.SetCookie(w, cookie)
+	}
+	at, err := c.LogoutURL(r.Context(), req)
+	if err == nil {
+		return at, nil
+	}
+	// The session here is over, which is what was asked for: the browser goes where the
+	// server would have sent it.
+	back, perr := url.Parse(req.RedirectURL)
+	if req.RedirectURL == "" || perr != nil {
+		return h.home(), nil
+	}
+	return withQuery(back, url.Values{"state": {req.State}})
+}
+
+func (h *Handlers) logoutCookie(redirectURL string) *http.Cookie {
+	t := h.transactions()
+	tx := &Transaction{RedirectURL: redirectURL}
+	return t.cookie(strings.TrimSuffix(t.prefix(isHTTPS(redirectURL)), "-")+"_logout", tx)
+}
+
+// LoggedOut is the page of LoggedOutURL: it takes the browser that comes back from the
+// logout that it has begun to Home, and no other.
+func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	if r.Method != http.MethodGet {
+		notAllowed(w, http.MethodGet)
+		return
+	}
+	cookie := h.logoutCookie(h.LoggedOutURL)
+	kept, err := r.Cookie(cookie.Name)
+	states := r.URL.Query()["state"]
+	if err != nil || len(states) != 1 || !equal(kept.Value, hashed(states[0])) {
+		h.fail(w, r, &CheckError{Check: "state", Reason: "is not that of a logout of this browser"}, "logout")
+		return
+	}
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+	http.Redirect(w, r, h.home(), http.StatusSeeOther)
+}
+
 // revoke does what can be done in a few seconds. What cannot, ends by itself.
-func (h *Handlers) revoke(ctx context.Context, tok *oauth2.Token) {
-	ctx, cancel := context.WithTimeout(ctx, logoutTimeout)
+func (h *Handlers) revoke(ctx context.Context, c *Client, tok *oauth2.Token) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
-	_ = h.Client.Revoke(ctx, tok)
+	_ = c.Revoke(ctx, tok)
 }
 
 func (h *Handlers) transactions() *Transactions {
@@ -208,74 +408,25 @@ func (h *Handlers) home() string {
 // localPath returns a path of this application: raw if it is one, else Home. A
 // browser takes "//host" and "/\host" for another one's.
 func (h *Handlers) localPath(raw string) string {
-	if !isLocalPath(raw) {
+	if !IsLocalPath(raw) {
 		return h.home()
 	}
 	return raw
 }
 
-func isLocalPath(raw string) bool {
-	const most = 1024
-	if raw == "" || len(raw) > most || raw[0] != '/' || strings.HasPrefix(raw, "//") {
-		return false
-	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }) {
-		return false
-	}
-	u, err := url.Parse(raw)
-	return err == nil && u.Scheme == "" && u.Host == "" && u.User == nil && !strings.HasPrefix(u.Path, "//")
-}
+// checkOrigin is the check that a request comes from a page of this application.
+const checkOrigin = "origin"
 
-// private keeps what a page of a login says out of caches and of other sites.
-func private(w http.ResponseWriter) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("X-Content-Type-Options", "nosniff")
-}
-
-// plain is for a page of this package: it loads nothing and is in no frame.
-func plain(w http.ResponseWriter) {
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-}
-
-func notAllowed(w http.ResponseWriter, methods string) {
-	w.Header().Set("Allow", methods)
-	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
-}
-
-func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error, what string) {
 	if h.OnError != nil {
 		h.OnError(w, r, err)
 		return
 	}
 	status := StatusCode(err)
-	text := "The login failed. Please try again."
+	text := "The " + what + " failed. Please try again."
 	if status == http.StatusForbidden {
-		text = "The login was refused."
+		text = "The " + what + " was refused."
 	}
 	plain(w)
 	http.Error(w, text, status)
-}
-
-// StatusCode returns the status with which a web application answers err: 400
-// for a *[CheckError], 403 for an *[AuthorizationError], 503 for one that passes,
-// 502 for a server that failed, 500 for anything else.
-func StatusCode(err error) int {
-	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
-		if ae.Temporary() {
-			return http.StatusServiceUnavailable
-		}
-		return http.StatusForbidden
-	}
-	if ce, ok := errors.AsType[*CheckError](err); ok {
-		if strings.HasPrefix(ce.Check, "id_token") || strings.HasPrefix(ce.Check, "metadata") || ce.Check == "token_type" {
-			return http.StatusBadGateway
-		}
-		return http.StatusBadRequest
-	}
-	if isServerFault(err) {
-		return http.StatusBadGateway
-	}
-	return http.StatusInternalServerError
 }

@@ -33,7 +33,7 @@ func TestHandlersLogin(t *testing.T) {
 			}
 			cookie := resp.Cookies()[0]
 			if !cookie.HttpOnly || !cookie.Secure || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" ||
-				cookie.Domain != "" || !strings.HasPrefix(cookie.Name, "__Host-") || cookie.MaxAge <= 0 || cookie.MaxAge > 600 {
+				cookie.Domain != "" || !strings.HasPrefix(cookie.Name, "__Host-") || cookie.MaxAge <= 0 || cookie.MaxAge > 4200 {
 				t.Errorf("cookie is not safe: %s", cookie.Name)
 			}
 			q := o.consent(at.Query())
@@ -53,8 +53,8 @@ func TestHandlersLogin(t *testing.T) {
 			// Rule 3: with the same cookie once more.
 			req, _ := http.NewRequest(http.MethodGet, callback(q), nil)
 			req.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
-			again, _ := newBrowser(t, o).read(o.network.RoundTrip(req))
-			if again.StatusCode != http.StatusBadRequest || o.count("/token") != 1 {
+			again, at := newBrowser(t, o).read(o.network.RoundTrip(req))
+			if again.StatusCode != http.StatusSeeOther || at.Path != "/login" || len(app.users) != 1 || o.count("/token") != 1 {
 				t.Errorf("second callback: status %d, token requests %d", again.StatusCode, o.count("/token"))
 			}
 		})
@@ -161,12 +161,12 @@ func TestLoginEndsAfterItsTime(t *testing.T) {
 				o := newOP(t)
 				newWeb(o, &login.Handlers{Transactions: keeper()})
 				b := newBrowser(t, o)
-				resp, at := b.get("https://app.example/login")
+				resp, at := b.get("https://app.example/login?return_to=/inbox")
 				cookie := resp.Cookies()[0]
 				wait(10*time.Minute + time.Second)
 				req, _ := http.NewRequest(http.MethodGet, callback(o.consent(at.Query())), nil)
 				req.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
-				if resp, _ := b.read(o.network.RoundTrip(req)); resp.StatusCode != http.StatusBadRequest {
+				if resp, at := b.read(o.network.RoundTrip(req)); resp.StatusCode != http.StatusSeeOther || at.Path != "/login" {
 					t.Errorf("status %d", resp.StatusCode)
 				}
 				noTokenRequest(t, o)
@@ -343,7 +343,7 @@ func TestHandlersLogout(t *testing.T) {
 		req.Header.Set("Sec-Fetch-Site", site)
 		return b.read(b.client.Do(req))
 	}
-	if resp, _ := post("cross-site"); resp.StatusCode != http.StatusBadRequest || ended != 0 {
+	if resp, _ := post("cross-site"); resp.StatusCode != http.StatusForbidden || ended != 0 {
 		t.Errorf("another site: status %d", resp.StatusCode)
 	}
 	resp, at := post("same-origin")
@@ -356,6 +356,10 @@ func TestHandlersLogout(t *testing.T) {
 	}
 	// A server that has no logout, and cannot revoke.
 	app.Client.Provider.Static = &login.Metadata{TokenEndpoint: issuer + "/token"}
+	if _, at := post("same-origin"); at.Host+at.Path != "app.example/bye" {
+		t.Errorf("logout leads to %v", at)
+	}
+	app.LoggedOutURL = ""
 	if _, at := post("same-origin"); at.String() != "https://app.example/" {
 		t.Errorf("logout leads to %v", at)
 	}
@@ -385,7 +389,7 @@ func TestPain20RedirectURLIsNeverMadeFromARequest(t *testing.T) {
 	t.Parallel()
 	o := newOP(t)
 	c := o.client()
-	c.RedirectURL = "https://app.example/auth/callback"
+	c.RedirectURL, c.StrippedPrefix = "https://app.example/auth/callback", "/auth"
 	h := &login.Handlers{Client: c, OnLogin: func(http.ResponseWriter, *http.Request, *login.Session) error { return nil }}
 	// What a server behind a proxy sees, which takes /auth away.
 	r := httptest.NewRequest(http.MethodGet, "http://10.0.0.1:8080/login", nil)

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
 )
 
 // printed is what every usual way of printing makes of v.
@@ -31,3 +35,13 @@ func signingKey(k opKey) jose.SigningKey {
 
 // wait lets time pass in a bubble of testing/synctest.
 func wait(d time.Duration) { <-time.After(d) }
+
+// sourceOf is the Source of a login.
+func sourceOf(t *testing.T, c *login.Client, s *login.Session) *authtrip.Source {
+	t.Helper()
+	src := c.Source()
+	if err := src.SetToken(t.Context(), s.Token); err != nil {
+		t.Fatal(err)
+	}
+	return src
+}

@@ -2,9 +2,11 @@ package login
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -32,6 +34,12 @@ type IDToken struct {
 	claims []byte
 }
 
+// Format implements [fmt.Formatter]: it prints nothing that is in t.
+func (t IDToken) Format(s fmt.State, _ rune) { blank(s, "login.IDToken") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in t.
+func (t IDToken) LogValue() slog.Value { return slog.StringValue("login.IDToken{…}") }
+
 // Key returns a key for the user, made of Issuer and Subject: the same for the
 // same user, and for nobody else.
 func (t *IDToken) Key() string {
@@ -46,43 +54,76 @@ func (t *IDToken) Claims(v any) error {
 	return nil
 }
 
-// idClaims are the claims that go-oidc leaves to its caller.
+// idClaims are the claims that are looked at, by their exact names.
 type idClaims struct {
 	wire.IDClaims
 	AuthorizedParty string   `json:"azp"`
-	ACR             string   `json:"acr"`
-	AMR             []string `json:"amr"`
+	Tenant          string   `json:"tid"`
+	AccessTokenHash string   `json:"at_hash"`
+	ACR             word     `json:"acr"`
+	AMR             words    `json:"amr"`
 	Expiry          *float64 `json:"exp"`
 	IssuedAt        *float64 `json:"iat"`
+	NotBefore       *float64 `json:"nbf"`
+}
+
+// claimMatters names the claims on which a decision is built.
+func claimMatters(name string) bool {
+	switch name {
+	case "iss", "sub", "aud", "azp", "exp", "iat", "nbf", "nonce", "auth_time", "at_hash", "sid", "tid", "jti", "events":
+		return true
+	}
+	return false
+}
+
+func readClaims(payload []byte) (*idClaims, error) {
+	claims := new(idClaims)
+	if err := decodeExact(payload, claims, claimMatters); err != nil {
+		return nil, &CheckError{Check: "id_token claims", Reason: "cannot be read", Err: err}
+	}
+	return claims, nil
+}
+
+// unverified returns the claims of a token that came from the token endpoint, or was
+// verified before.
+func unverified(raw string) (*idClaims, error) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, idTokenError("claims", "cannot be read")
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil, idTokenError("claims", "cannot be read")
+	}
+	return readClaims(payload)
 }
 
 // verifyIDToken implements Rule 47.
 func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToken string, want expectation) (*IDToken, error) {
-	keys := &providerKeys{provider: c.Provider, metadata: m}
-	config := &oidc.Config{Now: func() time.Time { return time.Now().Add(-c.skew()) }}
-	t, err := c.verifyWith(ctx, m, raw, keys, config)
+	keys := &providerKeys{provider: c.Provider, metadata: m, patience: keyPatience}
+	t, claims, err := c.verifyWith(ctx, m, raw, keys)
 	if err != nil {
 		return nil, err
 	}
-	var claims idClaims
-	if err := t.Claims(&claims); err != nil {
-		return nil, idTokenError("claims", "cannot be read")
-	}
-	if err := c.checkClaims(&claims, want); err != nil {
+	if err := c.checkTimes(claims); err != nil {
 		return nil, err
 	}
+	if err := c.checkClaims(claims, want); err != nil {
+		return nil, err
+	}
+	t.AccessTokenHash = claims.AccessTokenHash
 	if t.AccessTokenHash != "" && t.VerifyAccessToken(accessToken) != nil {
 		return nil, idTokenError("at_hash", "is not that of the access token")
 	}
 	id := &IDToken{
-		Issuer:   t.Issuer,
-		Subject:  t.Subject,
-		Audience: t.Audience,
-		IssuedAt: t.IssuedAt,
-		Expiry:   t.Expiry,
-		ACR:      claims.ACR,
+		Issuer:   claims.Issuer,
+		Subject:  claims.Subject,
+		Audience: claims.Audience,
+		IssuedAt: seconds(*claims.IssuedAt),
+		Expiry:   seconds(*claims.Expiry),
+		ACR:      string(claims.ACR),
 		AMR:      claims.AMR,
-		claims:   keys.payload,
+		claims:   exactly(keys.payload, claimMatters),
 	}
 	if at, ok := authTime(claims.AuthTime); ok {
 		id.AuthTime = at
@@ -90,25 +131,66 @@ func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToke
 	return id, nil
 }
 
-// verifyWith has go-oidc verify the signature, iss, aud and, unless config says
-// otherwise, exp and nbf, and names the check that failed.
-func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *providerKeys, config *oidc.Config) (*oidc.IDToken, error) {
+// verifyWith has go-oidc verify the signature, iss and aud, and holds the claims by
+// their exact names against the same. Times are left to the caller: go-oidc's
+// leeway for nbf is not that of ClockSkew.
+func (c *Client) verifyWith(ctx context.Context, m *Metadata, raw string, keys *providerKeys) (*oidc.IDToken, *idClaims, error) {
 	algs := c.idTokenAlgs(m)
 	if _, err := parseJWT(raw, algs, "id_token"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	config := &oidc.Config{ClientID: c.ID, SkipExpiryCheck: true, SkipIssuerCheck: c.Provider.TenantIssuer != ""}
 	for _, alg := range algs {
 		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(alg))
 	}
-	config.ClientID = c.ID
 	t, err := oidc.NewVerifier(c.Provider.Issuer, keys, config).Verify(ctx, raw)
-	if err == nil && t.Issuer == c.Provider.Issuer {
-		return t, nil
-	}
 	if keys.err != nil {
-		return nil, keys.failure("id_token")
+		return nil, nil, keys.failure("id_token")
 	}
-	return nil, c.explain(keys.payload, err)
+	claims, cerr := readClaims(keys.payload)
+	if cerr == nil {
+		cerr = c.checkParties(claims)
+	}
+	switch {
+	case cerr != nil:
+		return nil, nil, cerr
+	case err != nil:
+		return nil, nil, idTokenError("claims", "cannot be read")
+	}
+	return t, claims, nil
+}
+
+// checkParties holds iss and aud against those of the client.
+func (c *Client) checkParties(claims *idClaims) error {
+	switch {
+	case !c.Provider.issues(claims.Issuer, claims.Tenant):
+		return refuse("id_token iss", "is another server's, or of a tenant that is not taken", c.Provider.Issuer, claims.Issuer)
+	case !contains(claims.Audience, c.ID):
+		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
+	}
+	return nil
+}
+
+// checkTimes holds exp and nbf against the clock.
+func (c *Client) checkTimes(claims *idClaims) error {
+	now := time.Now()
+	switch {
+	case claims.Expiry == nil:
+		return idTokenError("exp", "is missing")
+	case seconds(*claims.Expiry).Before(now.Add(-c.skew())):
+		return refuse("id_token exp", "is over", "later than "+stamp(now), stamp(seconds(*claims.Expiry)))
+	case claims.NotBefore != nil && seconds(*claims.NotBefore).After(now.Add(c.skew())):
+		return refuse("id_token nbf", "is not reached yet", "not after "+stamp(now), stamp(seconds(*claims.NotBefore)))
+	}
+	return nil
+}
+
+// seconds is the time that a NumericDate stands for; what makes no sense is long ago.
+func seconds(n float64) time.Time {
+	if !(n > 0 && n < 1<<40) {
+		return time.Unix(0, 0)
+	}
+	return time.Unix(int64(n), 0)
 }
 
 func (c *Client) idTokenAlgs(m *Metadata) []jose.SignatureAlgorithm {
@@ -143,26 +225,6 @@ func parseJWT(raw string, algs []jose.SignatureAlgorithm, what string) (*jose.JS
 	return jws, nil
 }
 
-// explain finds out why go-oidc refused a token whose signature was good: its
-// errors do not tell.
-func (c *Client) explain(payload []byte, err error) error {
-	var claims idClaims
-	if json.Unmarshal(payload, &claims) != nil {
-		return idTokenError("claims", "cannot be read")
-	}
-	expired, isExpired := errors.AsType[*oidc.TokenExpiredError](err)
-	switch {
-	case claims.Issuer != c.Provider.Issuer:
-		return refuse("id_token iss", "is another server's", c.Provider.Issuer, claims.Issuer)
-	case !contains(claims.Audience, c.ID):
-		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
-	case isExpired:
-		return refuse("id_token exp", "is over", "later than "+stamp(time.Now()), stamp(expired.Expiry))
-	}
-	// What is left is a token of the future, or claims of unexpected types.
-	return idTokenError("nbf", "is not reached yet, or a claim cannot be read")
-}
-
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func idTokenError(claim, reason string) *CheckError {
@@ -188,19 +250,24 @@ func (c *Client) checkClaims(claims *idClaims, want expectation) error {
 	case want.nonce != "" && !equal(claims.Nonce, want.nonce):
 		return idTokenError("nonce", "is not that of this login")
 	}
-	return c.checkAge(claims, want.maxAge)
+	return c.checkAge(claims, want)
 }
 
-// checkAge holds auth_time against max_age.
-func (c *Client) checkAge(claims *idClaims, maxAge *int64) error {
-	if maxAge == nil {
+// checkAge holds auth_time against max_age, which counts from the request: how long
+// the user reads the consent page does not matter.
+func (c *Client) checkAge(claims *idClaims, want expectation) error {
+	if want.maxAge == nil {
 		return nil
 	}
 	at, ok := authTime(claims.AuthTime)
 	if !ok {
 		return idTokenError("auth_time", "is missing, and max_age was asked for")
 	}
-	oldest := time.Now().Add(-time.Duration(*maxAge)*time.Second - c.skew())
+	began := want.began
+	if began.IsZero() {
+		began = time.Now()
+	}
+	oldest := began.Add(-time.Duration(*want.maxAge)*time.Second - c.skew())
 	if at.Before(oldest) {
 		return refuse("id_token auth_time", "is longer ago than max_age", "not before "+stamp(oldest), stamp(at))
 	}
@@ -215,32 +282,32 @@ func authTime(n json.Number) (time.Time, bool) {
 	return time.Unix(int64(seconds), 0), true
 }
 
-// verifyRefreshed implements Rule 32. Its exp does not count: who has logged in
+// verifyRefreshed implements Rules 32 and 58: without the key of the signature the
+// connection to the token endpoint vouches for the token. Its exp does not count: who has logged in
 // was settled when they did, and some servers repeat the first token.
 func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, old *oauth2.Token) error {
 	keys := &providerKeys{provider: c.Provider, metadata: m}
-	if _, err := c.verifyWith(ctx, m, raw, keys, &oidc.Config{SkipExpiryCheck: true}); err != nil && !errors.Is(err, errKeysUnavailable) {
-		return err
+	_, claims, err := c.verifyWith(ctx, m, raw, keys)
+	if keys.unknown() {
+		if claims, err = unverified(raw); err == nil {
+			err = c.checkParties(claims)
+		}
 	}
-	claims, err := wire.ParseIDClaims(raw)
 	if err != nil {
-		return idTokenError("claims", "cannot be read")
-	}
-	switch {
-	case claims.Issuer != c.Provider.Issuer:
-		return refuse("id_token iss", "is another server's", c.Provider.Issuer, claims.Issuer)
-	case !contains(claims.Audience, c.ID):
-		return refuse("id_token aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))
+		return err
 	}
 	before, _ := old.Extra("id_token").(string)
 	if before == "" {
 		return nil
 	}
-	first, err := wire.ParseIDClaims(before)
+	first, err := unverified(before)
 	if err != nil {
 		return nil //nolint:nilerr // nothing to compare with
 	}
-	if err = claims.Continues(first); err != nil {
+	if first.Nonce == "" {
+		claims.Nonce = "" // that of the login may have been left out in between
+	}
+	if err = claims.Continues(first.IDClaims); err != nil {
 		return &CheckError{Check: "id_token", Reason: "is not of the same login", Err: err}
 	}
 	return nil
@@ -251,6 +318,7 @@ func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, o
 type providerKeys struct {
 	provider *Provider
 	metadata *Metadata
+	patience time.Duration
 	payload  []byte
 	err      error
 }
@@ -259,10 +327,16 @@ type providerKeys struct {
 func (k *providerKeys) VerifySignature(ctx context.Context, raw string) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(raw, asymmetric())
 	if err == nil {
-		k.payload, err = k.provider.verifySignature(ctx, k.metadata, jws)
+		k.payload, err = k.provider.verifySignature(ctx, k.metadata, jws, fromTokenEndpoint, k.patience)
 	}
 	k.err = err
 	return k.payload, err
+}
+
+// unknown reports whether the key of the signature is not known: nothing was found
+// wrong with it.
+func (k *providerKeys) unknown() bool {
+	return errors.Is(k.err, errKeysUnavailable) || errors.Is(k.err, errUnknownKey)
 }
 
 // failure is the error of a signature that was not verified.
@@ -280,16 +354,16 @@ func (c *Client) verifyJWT(ctx context.Context, m *Metadata, raw, what string, a
 	if err != nil {
 		return nil, nil, err
 	}
-	payload, err := c.Provider.verifySignature(ctx, m, jws)
+	payload, err := c.Provider.verifySignature(ctx, m, jws, fromAnybody, 0)
 	if err != nil {
 		return nil, nil, (&providerKeys{err: err}).failure(what)
 	}
-	var claims wire.IDClaims
-	if json.Unmarshal(payload, &claims) != nil {
+	var claims idClaims
+	if decodeExact(payload, &claims, claimMatters) != nil {
 		return nil, nil, &CheckError{Check: what, Reason: "holds no claims"}
 	}
 	switch {
-	case claims.Issuer != "" && claims.Issuer != c.Provider.Issuer:
+	case claims.Issuer != "" && !c.Provider.issues(claims.Issuer, claims.Tenant):
 		return nil, nil, refuse(what+" iss", "is another server's", c.Provider.Issuer, claims.Issuer)
 	case len(claims.Audience) > 0 && !contains(claims.Audience, c.ID):
 		return nil, nil, refuse(what+" aud", "is not for this client", c.ID, strings.Join(claims.Audience, " "))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,6 +24,12 @@ type Introspection struct {
 
 	claims []byte
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in i.
+func (i Introspection) Format(s fmt.State, _ rune) { blank(s, "login.Introspection") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in i.
+func (i Introspection) LogValue() slog.Value { return slog.StringValue("login.Introspection{…}") }
 
 // Claims decodes all members into v, as [json.Unmarshal] does.
 func (i *Introspection) Claims(v any) error {
@@ -92,7 +99,7 @@ func (c *Client) introspectionClaims(ctx context.Context, m *Metadata, raw strin
 		Audience      json.RawMessage `json:"aud"`
 		Introspection json.RawMessage `json:"token_introspection"`
 	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Issuer == "" || len(claims.Audience) == 0 {
+	if decodeExact(payload, &claims, everyMember) != nil || claims.Issuer == "" || len(claims.Audience) == 0 {
 		return nil, &CheckError{Check: "introspection", Reason: "iss or aud is missing"}
 	}
 	if len(claims.Introspection) == 0 {
@@ -109,7 +116,8 @@ func readIntrospection(a *answer) (*Introspection, error) {
 		Subject  string `json:"sub"`
 		Issuer   string `json:"iss"`
 	}
-	if err := a.decode(&doc); err != nil || doc.Active == nil {
+	matters := func(name string) bool { return name != "scope" && name != "client_id" }
+	if err := decodeExact(a.body, &doc, matters); err != nil || doc.Active == nil {
 		return nil, a.fail(endpointIntrospection, errors.New("the answer has no active"))
 	}
 	if !*doc.Active {
@@ -121,6 +129,6 @@ func readIntrospection(a *answer) (*Introspection, error) {
 		ClientID: doc.ClientID,
 		Subject:  doc.Subject,
 		Issuer:   doc.Issuer,
-		claims:   a.body,
+		claims:   exactly(a.body, matters),
 	}, nil
 }

@@ -28,8 +28,26 @@ const (
 	// maxJWT is the largest JWT that is parsed, in bytes.
 	maxJWT = 64 << 10
 	// missPause is the least time between two fetches for keys that are not in
-	// the set: anybody can make up a key ID.
+	// the set, if anybody can have made up the key ID.
 	missPause = 30 * time.Second
+	// firstMiss is the same for what the token endpoint itself has sent; it
+	// doubles up to missPause.
+	firstMiss = time.Second
+	// keyPatience is how long a login waits for a key that the server signs with
+	// and does not publish yet.
+	keyPatience = 10 * time.Second
+	// maxKeysAge is how old a set may get while no newer one can be had.
+	maxKeysAge = 24 * time.Hour
+)
+
+// A sender is where a signed token comes from. It says how soon an unknown key
+// is worth a request.
+type sender int
+
+const (
+	fromAnybody       sender = iota // a key ID may be made up
+	fromTokenEndpoint               // the server knows the key
+	senders
 )
 
 // A keySet is a provider's public keys (RFC 7517, section 5).
@@ -40,6 +58,7 @@ type keySet struct {
 var (
 	errKeysUnavailable = errors.New("the provider's keys cannot be had")
 	errSignature       = errors.New("no key of the provider verifies the signature")
+	errUnknownKey      = errors.New("the provider does not publish the key of the signature")
 )
 
 // parseKeys reads a set. A key that cannot be understood is left out: a set may
@@ -84,41 +103,92 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, known bool)
 	return nil, known && header.KeyID != ""
 }
 
-// ready fetches the keys if there are none yet.
+// ready fetches the keys if there are none yet, or if nobody has asked for them in
+// a long time: a key that was withdrawn meanwhile must not serve once more.
 func (p *Provider) ready(ctx context.Context, m *Metadata) (*keySet, error) {
-	return p.keys.get(ctx, p.ttl(), p.fetchKeys(m))
+	ttl, fetch := p.ttl(), p.fetchKeys(m)
+	old := p.keys.cur.Load()
+	if old == nil || ttl < 0 || time.Since(old.at) < 2*ttl {
+		return p.keys.get(ctx, ttl, fetch)
+	}
+	err := p.keys.failing.Load().cause()
+	if p.keys.failing.Load().due() {
+		var keys *keySet
+		if keys, err = p.keys.renew(ctx, old, fetch); err == nil {
+			return keys, nil
+		}
+	}
+	if ctx.Err() == nil && time.Since(old.at) < max(maxKeysAge, 2*ttl) {
+		return old.value, nil
+	}
+	return nil, err
 }
 
-// verifySignature returns the payload of jws. A key ID that is not in the set is
-// a reason to fetch the set anew, as providers change their keys; in vain, and
-// it is none for the next 30 seconds.
-func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.JSONWebSignature) ([]byte, error) {
-	keys, err := p.ready(ctx, m)
-	if err != nil {
+// verifySignature returns the payload of jws. A signature that no key verifies is a
+// reason to fetch the set anew, as providers change their keys; in vain, and it is
+// none for a while. patience is how long to wait for an unknown key to appear.
+// Rule 58.
+func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.JSONWebSignature, from sender, patience time.Duration) ([]byte, error) {
+	if _, err := p.ready(ctx, m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, err)
 	}
-	payload, known := keys.verify(jws)
-	if payload != nil {
-		return payload, nil
+	var fetched *setback
+	for end := time.Now().Add(patience); ; {
+		missed, seen := p.missed[from].Load(), p.keys.cur.Load()
+		payload, known := seen.value.verify(jws)
+		if payload != nil {
+			if fetched != nil { // it was not in vain
+				p.missed[from].CompareAndSwap(fetched, nil)
+			}
+			return payload, nil
+		}
+		if missed.due() {
+			fetched = p.refetch(ctx, m, from, missed, seen)
+			if p.keys.cur.Load() != seen {
+				continue // and look whether it is in there
+			}
+			missed = p.missed[from].Load()
+		}
+		switch cause := missed.cause(); {
+		case cause != nil:
+			return nil, fmt.Errorf("%w: %w", errKeysUnavailable, cause)
+		case known:
+			return nil, errSignature
+		case missed == nil || missed.next().After(end) || pause(ctx, time.Until(missed.next())) != nil:
+			return nil, errUnknownKey
+		}
 	}
-	seen := p.keys.cur.Load()
-	if missed := p.missed.Load(); known || missed != nil && time.Since(*missed) < missPause {
-		return nil, errSignature
-	}
-	if keys, err = p.keys.renew(ctx, seen, p.fetchKeys(m)); err != nil {
-		p.miss()
-		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, err)
-	}
-	if payload, _ = keys.verify(jws); payload != nil {
-		return payload, nil
-	}
-	p.miss()
-	return nil, errSignature
 }
 
-func (p *Provider) miss() {
-	now := time.Now()
-	p.missed.Store(&now)
+// refetch gets the set anew, and notes when the next attempt is due if that is in
+// vain. Of many callers at once one does it.
+func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed *setback, seen *edition[*keySet]) *setback {
+	next := &setback{at: time.Now(), wait: missPause}
+	if from == fromTokenEndpoint {
+		next.wait = firstMiss
+		if missed != nil && time.Since(missed.next()) < missPause {
+			next.wait = min(2*missed.wait, missPause)
+		}
+	}
+	_, err := p.keys.renew(ctx, seen, p.fetchKeys(m))
+	if ctx.Err() != nil {
+		return nil
+	}
+	next.at, next.err = time.Now(), err
+	p.missed[from].CompareAndSwap(missed, next)
+	return next
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("login: %w", context.Cause(ctx))
+	}
 }
 
 func (p *Provider) fetchKeys(m *Metadata) func(context.Context) (*keySet, error) {
@@ -140,6 +210,11 @@ func (p *Provider) downloadKeys(ctx context.Context, m *Metadata) (*keySet, erro
 		return nil, err
 	}
 	keys, err := parseKeys(body)
+	if err == nil && len(keys.keys) == 0 {
+		// Nothing can be signed with none: it is a fault, and the copy from before
+		// serves.
+		err = errors.New("the set has no key that can be used")
+	}
 	if err != nil {
 		return nil, &EndpointError{Endpoint: endpointKeys, StatusCode: 200, Err: err}
 	}

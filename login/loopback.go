@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -25,9 +26,10 @@ type Loopback struct {
 	Client *Client
 	// Request is what the login asks for, beyond what the Client does.
 	Request *AuthRequest
-	// Addr is where to wait, an address of this machine. If "", it is any free
-	// port of 127.0.0.1, or of [::1] where there is no other. A server that wants
-	// the port registered needs it here.
+	// Addr is where to wait, a loopback address. If "", it is any free port of
+	// 127.0.0.1, or of [::1] where there is no other. A server that wants the port
+	// registered needs it here. localhost, such as localhost:0, is for a server that
+	// takes no address: it is the redirect URL's host then, and both are listened on.
 	Addr string
 	// Path is that of the redirect URL. If "", it is /callback.
 	Path string
@@ -47,7 +49,7 @@ func (l *Loopback) Login(ctx context.Context) (*Session, error) {
 	if l.Client == nil {
 		return nil, errors.New("login: Loopback.Client is nil")
 	}
-	listener, err := l.listen(ctx)
+	listeners, host, err := l.listen(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -55,16 +57,16 @@ func (l *Loopback) Login(ctx context.Context) (*Session, error) {
 	if l.Request != nil {
 		*req = *l.Request
 	}
-	req.RedirectURL = "http://" + listener.Addr().String() + l.path()
+	req.RedirectURL = "http://" + host + l.path()
 	at, tx, err := l.Client.AuthCodeURL(ctx, req)
 	if err != nil {
-		_ = listener.Close()
+		closeAll(listeners)
 		return nil, err
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, tx.Expires, &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"})
 	defer cancel()
-	back := &loopbackServer{client: l.Client, tx: tx, host: listener.Addr().String(), path: l.path(), done: make(chan loopbackResult, 1)}
-	stop := back.serve(ctx, listener)
+	back := &loopbackServer{client: l.Client, tx: tx, host: host, path: l.path(), done: make(chan loopbackResult, 1)}
+	stop := back.serve(ctx, listeners)
 	defer stop()
 	l.show(ctx, at)
 	select {
@@ -82,24 +84,53 @@ func (l *Loopback) path() string {
 	return l.Path
 }
 
-// listen implements Rule 14: an address, not a name.
-func (l *Loopback) listen(ctx context.Context) (net.Listener, error) {
+// listen implements Rule 14: an address, and a name only by choice. host is that of
+// the redirect URL.
+func (l *Loopback) listen(ctx context.Context) (listeners []net.Listener, host string, err error) {
 	addrs := []string{"127.0.0.1:0", "[::1]:0"}
 	if l.Addr != "" {
 		addrs = []string{l.Addr}
-		host, _, err := net.SplitHostPort(l.Addr)
+		host, port, err := net.SplitHostPort(l.Addr)
+		if err == nil && host == localhost {
+			return listenByName(ctx, port)
+		}
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			return nil, errors.New("login: Loopback.Addr is not an address of this machine, such as 127.0.0.1:8123")
+			return nil, "", errors.New("login: Loopback.Addr is not a loopback address, such as 127.0.0.1:8123, nor localhost with a port")
 		}
 	}
-	var err error
 	for _, addr := range addrs {
-		var listener net.Listener
-		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err == nil {
-			return listener, nil
+		var one net.Listener
+		if one, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err == nil {
+			return []net.Listener{one}, one.Addr().String(), nil
 		}
 	}
-	return nil, fmt.Errorf("login: Loopback cannot listen: %w", err)
+	return nil, "", fmt.Errorf("login: Loopback cannot listen: %w", err)
+}
+
+const localhost = "localhost"
+
+// listenByName listens on both loopback addresses, as either may be what the browser
+// takes the name for.
+func listenByName(ctx context.Context, port string) (listeners []net.Listener, host string, err error) {
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		one, lerr := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(addr, port))
+		if lerr != nil {
+			err = lerr
+			continue
+		}
+		listeners = append(listeners, one)
+		_, port, _ = net.SplitHostPort(one.Addr().String())
+	}
+	if len(listeners) == 0 {
+		return nil, "", fmt.Errorf("login: Loopback cannot listen: %w", err)
+	}
+	return listeners, net.JoinHostPort(localhost, port), nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, one := range listeners {
+		_ = one.Close()
+	}
 }
 
 func (l *Loopback) show(ctx context.Context, at string) {
@@ -149,6 +180,12 @@ type loopbackServer struct {
 	tx         *Transaction
 	host, path string
 	done       chan loopbackResult
+
+	mu     sync.Mutex // held while a response is looked at
+	over   *loopbackResult
+	query  string                // of the response that ended the login
+	silent map[net.Conn]struct{} // guarded by connMu
+	connMu sync.Mutex
 }
 
 type loopbackResult struct {
@@ -156,23 +193,49 @@ type loopbackResult struct {
 	err     error
 }
 
-// serve answers on listener until the returned function is called, which lets
+// serve answers on the listeners until the returned function is called, which lets
 // the last page get out.
-func (s *loopbackServer) serve(ctx context.Context, listener net.Listener) (stop func()) {
+func (s *loopbackServer) serve(ctx context.Context, listeners []net.Listener) (stop func()) {
+	s.silent = make(map[net.Conn]struct{})
 	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       20 * time.Second,
 		MaxHeaderBytes:    maxResponse,
+		ConnState:         s.connState,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	go func() { _ = server.Serve(listener) }()
+	for _, one := range listeners {
+		go func() { _ = server.Serve(one) }()
+	}
 	return func() {
+		closeAll(listeners)
+		s.hangUp()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			_ = server.Close()
 		}
+	}
+}
+
+// connState keeps the connections on which nothing was said: browsers open them
+// ahead of time, and Shutdown would wait for them.
+func (s *loopbackServer) connState(c net.Conn, state http.ConnState) {
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
+	if state == http.StateNew {
+		s.silent[c] = struct{}{}
+	} else {
+		delete(s.silent, c)
+	}
+}
+
+func (s *loopbackServer) hangUp() {
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
+	for c := range s.silent {
+		_ = c.Close()
 	}
 }
 
@@ -189,27 +252,52 @@ func (s *loopbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	session, err := s.client.Exchange(r.Context(), s.tx, r)
-	if ce, ok := errors.AsType[*CheckError](err); ok && ce.Check == checkTransaction {
-		// The browser asked twice, and the first request has the result.
+	// A browser that asks twice waits for what becomes of the first request.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil && r.URL.RawQuery != s.query {
 		s.page(w, http.StatusBadRequest, "This login is over. You can close this window.")
 		return
 	}
-	if err != nil && !s.tx.spent.Load() {
-		// Not the response of this login, or the server is out of reach: the user
-		// can reload the page.
-		s.page(w, StatusCode(err), "This is not the login that was begun, or it cannot be completed now. Reload to try again.")
+	if s.over == nil {
+		result := s.exchange(r)
+		if stranger(result.err) {
+			s.page(w, StatusCode(result.err), "This is not the login that was begun.")
+			return
+		}
+		s.over, s.query = result, r.URL.RawQuery
+		defer func() { s.done <- *result }() // once: the page first
+	}
+	if err := s.over.err; err != nil {
+		s.page(w, StatusCode(err), "The login failed: "+advice(err)+" You can close this window.")
 		return
 	}
-	if err != nil {
-		s.page(w, StatusCode(err), "The login failed: "+advice(err)+" You can close this window.")
-	} else {
-		s.page(w, http.StatusOK, "You are logged in. You can close this window.")
+	s.page(w, http.StatusOK, "You are logged in. You can close this window.")
+}
+
+// exchange ends the login. While nothing is spent, a server that fails is asked a
+// few times. A browser that goes away meanwhile changes nothing.
+func (s *loopbackServer) exchange(r *http.Request) *loopbackResult {
+	const attempts = 4
+	r = r.WithContext(context.WithoutCancel(r.Context()))
+	for i := 1; ; i++ {
+		session, err := s.client.Exchange(r.Context(), s.tx, r)
+		if s.tx.spent.Load() || !transient(err) || i == attempts || pause(r.Context(), time.Second) != nil {
+			return &loopbackResult{session, err}
+		}
 	}
-	select {
-	case s.done <- loopbackResult{session, err}:
-	default:
-	}
+}
+
+// transient reports whether a request that failed may succeed soon.
+func transient(err error) bool {
+	ee, ok := errors.AsType[*EndpointError](err)
+	return ok && (ee.StatusCode == 0 || ee.StatusCode >= 500 || ee.StatusCode == http.StatusTooManyRequests)
+}
+
+// stranger reports whether a response was not that of the login.
+func stranger(err error) bool {
+	ce, ok := errors.AsType[*CheckError](err)
+	return ok && (ce.Check == "state" || ce.Check == "redirect_uri" || ce.Check == "redirect")
 }
 
 // advice says to a user, in words of this package, what happened.

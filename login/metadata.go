@@ -1,11 +1,11 @@
 package login
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"example.com/authtrip/internal/origin"
 )
@@ -28,12 +28,20 @@ type Metadata struct {
 	RevocationEndpoint string `json:"revocation_endpoint"`
 	// IntrospectionEndpoint is of RFC 7662.
 	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	// RegistrationEndpoint is of RFC 7591.
+	RegistrationEndpoint string `json:"registration_endpoint"`
+	// ClientIDMetadataDocumentSupported says that a client_id may be the URL of a
+	// [ClientDocument].
+	ClientIDMetadataDocumentSupported bool `json:"client_id_metadata_document_supported"`
 	// DeviceAuthorizationEndpoint is of RFC 8628.
 	DeviceAuthorizationEndpoint string `json:"device_authorization_endpoint"`
 	// PushedAuthorizationRequestEndpoint and RequirePushedAuthorizationRequests
 	// are of RFC 9126.
 	PushedAuthorizationRequestEndpoint string `json:"pushed_authorization_request_endpoint"`
 	RequirePushedAuthorizationRequests bool   `json:"require_pushed_authorization_requests"`
+	// RequireSignedRequestObject and RequestObjectSigningAlgs are of RFC 9101.
+	RequireSignedRequestObject bool     `json:"require_signed_request_object"`
+	RequestObjectSigningAlgs   []string `json:"request_object_signing_alg_values_supported"`
 	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
 	// without iss is refused then.
 	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`
@@ -70,26 +78,33 @@ func (m *Metadata) Claims(v any) error {
 	return nil
 }
 
-// parseMetadata reads the metadata of issuer. Rule 45: any other one's is not
-// used, not even in part.
-func parseMetadata(body []byte, issuer string) (*Metadata, error) {
+// memberMatters names the members of metadata that decide where something is sent.
+func memberMatters(name string) bool {
+	return name == "issuer" || name == "resource" || name == "authorization_servers" ||
+		strings.HasSuffix(name, "_endpoint") || strings.HasSuffix(name, "_uri")
+}
+
+func parseMetadata(body []byte) (*Metadata, error) {
 	m := new(Metadata)
-	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return nil, errors.New("the answer is not a JSON object")
+	if err := decodeExact(body, m, memberMatters); err != nil {
+		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
-	if err := json.Unmarshal(body, m); err != nil {
-		return nil, errors.New("the answer is not the JSON of metadata")
+	if m.Issuer == "" && m.AuthorizationEndpoint == "" && m.TokenEndpoint == "" {
+		return nil, errors.New("the answer is not the JSON of metadata: it has no issuer and no endpoint")
 	}
-	if err := m.checkIssuer(issuer); err != nil {
-		return nil, err
-	}
-	m.raw = body
+	m.raw = exactly(body, memberMatters)
 	return m, nil
 }
 
-func (m *Metadata) checkIssuer(issuer string) error {
-	if m.Issuer != issuer {
-		return refuse("metadata issuer", "is not the one that was asked for", issuer, m.Issuer)
+// checkMetadata implements Rule 45: metadata of another issuer is not used, not even in
+// part.
+func (p *Provider) checkMetadata(m *Metadata) error {
+	want := p.Issuer
+	if p.TenantIssuer != "" {
+		want = p.TenantIssuer
+	}
+	if m.Issuer != want {
+		return refuse("metadata issuer", "is not the one that was asked for", want, m.Issuer)
 	}
 	return nil
 }
@@ -104,6 +119,7 @@ const (
 	endpointRevocation    = "revocation"
 	endpointIntrospection = "introspection"
 	endpointDevice        = "device_authorization"
+	endpointRegistration  = "registration"
 	endpointPushed        = "pushed_authorization_request"
 )
 
@@ -122,6 +138,7 @@ func (m *Metadata) endpoint(name string, mtls bool) string {
 		endpointRevocation:    m.RevocationEndpoint,
 		endpointIntrospection: m.IntrospectionEndpoint,
 		endpointDevice:        m.DeviceAuthorizationEndpoint,
+		endpointRegistration:  m.RegistrationEndpoint,
 		endpointPushed:        m.PushedAuthorizationRequestEndpoint,
 	}[name]
 }

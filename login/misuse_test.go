@@ -120,10 +120,7 @@ func TestOddKeySets(t *testing.T) {
 	if _, err := o.run(t, o.client(), nil); err != nil {
 		t.Errorf("one good key among odd ones: %v", err)
 	}
-	serve(map[string]any{"keys": odd[:6]})
-	_, err := o.run(t, o.client(), nil)
-	wantCheck(t, err, "id_token signature")
-	for _, none := range []any{map[string]any{}, []int{}, json.RawMessage("null")} {
+	for _, none := range []any{map[string]any{"keys": odd[:6]}, map[string]any{}, []int{}, json.RawMessage("null")} {
 		serve(none)
 		_, err := o.run(t, o.client(), nil)
 		if _, ok := errors.AsType[*login.EndpointError](err); !ok {

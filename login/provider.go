@@ -29,12 +29,23 @@ type Provider struct {
 	Issuer string
 	// MetadataURL is where the metadata is, if it is not where the issuer says.
 	// If "", it is looked for below /.well-known/openid-configuration (OpenID
-	// Connect Discovery 1.0, section 4) and, where there is nothing, at
-	// /.well-known/oauth-authorization-server (RFC 8414, section 3).
+	// Connect Discovery 1.0, section 4), then at
+	// /.well-known/oauth-authorization-server (RFC 8414, section 3), and then, for an
+	// issuer with a path, at /.well-known/openid-configuration before the path.
 	MetadataURL string
 	// Static describes a provider that publishes nothing; its Issuer, if any,
 	// must be the one above. If nil, the metadata is asked for.
 	Static *Metadata
+	// TenantIssuer is for a server whose ID tokens have an issuer of their tenant, and whose
+	// metadata has a placeholder for it: Microsoft Entra's
+	// https://login.microsoftonline.com/{tenantid}/v2.0, exactly as the metadata writes it.
+	// The iss of an ID token must be that, with the token's own tid for {tenantid}, and
+	// Tenants must take the tid. Issuer says where the metadata is, such as
+	// https://login.microsoftonline.com/organizations/v2.0. If "", there is one issuer.
+	TenantIssuer string
+	// Tenants reports whether users of a tenant may log in; required with TenantIssuer,
+	// as anybody can make a tenant.
+	Tenants func(tenant string) bool
 	// TTL is how long metadata and keys are good. If 0, it is an hour; negative
 	// means for ever. A signature of an unknown key is a reason to ask for the
 	// keys sooner, but not more often than every 30 seconds.
@@ -51,8 +62,9 @@ type Provider struct {
 	OnEvent func(authtrip.Event)
 
 	metadata document[*Metadata]
+	place    atomic.Pointer[string] // where the metadata was
 	keys     document[*keySet]
-	missed   atomic.Pointer[time.Time] // when keys were last asked for in vain
+	missed   [senders]atomic.Pointer[setback] // the last fetch for an unknown key
 }
 
 // The kinds of [authtrip.Event] of this package.
@@ -99,7 +111,7 @@ func (p *Provider) static() (*Metadata, error) {
 	if p.Static.Issuer == "" {
 		return p.Static, nil
 	}
-	return p.Static, p.Static.checkIssuer(p.Issuer)
+	return p.Static, p.checkMetadata(p.Static)
 }
 
 func (p *Provider) ttl() time.Duration {
@@ -121,7 +133,34 @@ func (p *Provider) check() error {
 	if u.RawQuery != "" || u.ForceQuery {
 		return errors.New("login: Provider.Issuer must have no query")
 	}
+	if p.TenantIssuer == "" {
+		return nil
+	}
+	if strings.Count(p.TenantIssuer, tenantID) != 1 {
+		return errors.New("login: Provider.TenantIssuer must have " + tenantID + " once")
+	}
+	if p.Tenants == nil {
+		return errors.New("login: Provider.Tenants is nil: with TenantIssuer it says whose users may log in")
+	}
 	return nil
+}
+
+const tenantID = "{tenantid}"
+
+// issues reports whether iss is an issuer of p's tokens; tenant is what the same token says
+// that its tenant is.
+func (p *Provider) issues(iss, tenant string) bool {
+	if p.TenantIssuer == "" {
+		return iss == p.Issuer
+	}
+	return isTenant(tenant) && iss == strings.Replace(p.TenantIssuer, tenantID, tenant, 1) && p.Tenants(tenant)
+}
+
+// isTenant reports whether a tenant is a UUID, as it is written by the server.
+func isTenant(s string) bool {
+	return len(s) == 36 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
+	})
 }
 
 // local reports whether the issuer itself is on this machine over plain http.
@@ -146,23 +185,62 @@ func (p *Provider) fetchMetadata(ctx context.Context) (*Metadata, error) {
 	return m, err
 }
 
-func (p *Provider) discover(ctx context.Context) (m *Metadata, err error) {
-	for _, at := range p.wellKnown() {
-		if _, err = checkURL("Provider.MetadataURL", at, true, p.AllowInsecureHTTP); err != nil {
-			return nil, err
-		}
-		var body []byte
-		body, err = fetch(ctx, p.HTTPClient, "metadata", at)
+// discover looks for the metadata at one place after the other. An answer that is
+// none leads to the next one; another issuer's, and no answer, do not.
+func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
+	var telling *EndpointError
+	for _, at := range p.places() {
+		m, err := p.read(ctx, at)
 		if err == nil {
-			m, err = parseMetadata(body, p.Issuer)
-			return m, asEndpointError("metadata", err)
+			p.place.Store(&at)
+			return m, nil
 		}
-		// Only an answer that says that nothing is there leads to the next place.
-		if ee, ok := errors.AsType[*EndpointError](err); !ok || ee.StatusCode < 400 || ee.StatusCode >= 500 || ee.StatusCode == http.StatusTooManyRequests {
+		ee, ok := errors.AsType[*EndpointError](err)
+		if !ok || ee.StatusCode == 0 || ee.StatusCode == http.StatusTooManyRequests {
 			return nil, err
+		}
+		if known := p.place.Load(); known != nil && *known == at && ee.StatusCode >= 500 {
+			return nil, err // the copy from before is better than what another place may have
+		}
+		if telling == nil || telling.StatusCode == http.StatusNotFound {
+			telling = ee
 		}
 	}
-	return nil, err
+	return nil, telling
+}
+
+func (p *Provider) read(ctx context.Context, at string) (*Metadata, error) {
+	if _, err := checkURL("Provider.MetadataURL", at, true, p.AllowInsecureHTTP); err != nil {
+		return nil, err
+	}
+	body, err := fetch(ctx, p.HTTPClient, "metadata", at)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseMetadata(body)
+	if err == nil {
+		err = p.checkMetadata(m)
+	}
+	if err != nil {
+		m = nil
+	}
+	return m, asEndpointError("metadata", err)
+}
+
+// places returns where the metadata may be, first where it was the last time.
+func (p *Provider) places() []string {
+	all := p.wellKnown()
+	known := p.place.Load()
+	if known == nil {
+		return all
+	}
+	places := []string{*known}
+	for _, at := range all {
+		if at != *known {
+			places = append(places, at)
+		}
+	}
+	return places
 }
 
 // asEndpointError keeps a CheckError as it is.
@@ -173,8 +251,8 @@ func asEndpointError(endpoint string, err error) error {
 	return &EndpointError{Endpoint: endpoint, StatusCode: http.StatusOK, Err: err}
 }
 
-// wellKnown returns where the metadata may be. The first form puts the name
-// behind the issuer's path, the second before it.
+// wellKnown returns where the metadata may be: behind the issuer's path by OpenID
+// Connect Discovery, before it by RFC 8414, under either name.
 func (p *Provider) wellKnown() []string {
 	if p.MetadataURL != "" {
 		return []string{p.MetadataURL}
@@ -185,10 +263,14 @@ func (p *Provider) wellKnown() []string {
 	if i := strings.IndexByte(issuer[rest:], '/'); i >= 0 {
 		host, path = issuer[:rest+i], issuer[rest+i:]
 	}
-	return []string{
+	all := []string{
 		issuer + "/.well-known/openid-configuration",
 		host + "/.well-known/oauth-authorization-server" + path,
 	}
+	if path != "" {
+		all = append(all, host+"/.well-known/openid-configuration"+path)
+	}
+	return all
 }
 
 func (p *Provider) report(good, bad authtrip.EventKind, start time.Time, err error) {
@@ -227,6 +309,15 @@ type setback struct {
 }
 
 func (s *setback) due() bool { return s == nil || time.Since(s.at) >= s.wait }
+
+func (s *setback) next() time.Time { return s.at.Add(s.wait) }
+
+func (s *setback) cause() error {
+	if s == nil {
+		return nil
+	}
+	return s.err
+}
 
 const (
 	fetchTimeout = 10 * time.Second

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,6 +22,8 @@ import (
 type AuthRequest struct {
 	// Scopes replaces those of the Client if it is not nil.
 	Scopes []string
+	// AddScopes are asked for beside those.
+	AddScopes []string
 	// Resources replaces those of the Client if it is not nil (RFC 8707).
 	Resources []string
 	// Prompt is none, login, consent, select_account or create, or several of
@@ -45,22 +48,22 @@ type AuthRequest struct {
 	// ReturnTo is kept and given back in [Session.ReturnTo]: where the user
 	// wanted to go.
 	ReturnTo string
+	// AuthorizationDetails say in detail what is asked for (RFC 9396): each an object with
+	// a type, as a struct or a map. What was granted is in [Session.AuthorizationDetails].
+	AuthorizationDetails []any
 	// Params are further parameters. Those that this package sets cannot be
 	// among them.
 	Params url.Values
+	// TokenParams are further parameters of the code exchange. The same holds for them.
+	TokenParams url.Values
 }
 
 // StepUp returns the request for what a server's challenge asks for: more scope
 // (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
-// scopes are those of the challenge alone, and openid.
+// scopes of the challenge are asked for beside those of the Client, so that what
+// worked before still does. Where a session has others, [Session.StepUp] keeps them.
 func StepUp(ch authtrip.Challenge) *AuthRequest {
-	req := &AuthRequest{ACRValues: ch.ACRValues}
-	if ch.Scope != "" {
-		req.Scopes = strings.Fields(ch.Scope)
-		if !slices.Contains(req.Scopes, scopeOpenID) {
-			req.Scopes = append([]string{scopeOpenID}, req.Scopes...)
-		}
-	}
+	req := &AuthRequest{ACRValues: ch.ACRValues, AddScopes: strings.Fields(ch.Scope)}
 	switch {
 	case ch.MaxAge > 0:
 		req.MaxAge = ch.MaxAge
@@ -70,6 +73,19 @@ func StepUp(ch authtrip.Challenge) *AuthRequest {
 	if ch.Claims != "" {
 		req.Params = url.Values{"claims": {ch.Claims}}
 	}
+	return req
+}
+
+// StepUp is [StepUp] for a user who has a session: the scopes of the challenge are
+// asked for beside those of s, and openid if s has an ID token. Rule 67.
+func (s *Session) StepUp(ch authtrip.Challenge) *AuthRequest {
+	req := StepUp(ch)
+	req.Scopes = []string{}
+	if s.IDToken != nil {
+		req.Scopes = append(req.Scopes, scopeOpenID)
+	}
+	req.Scopes = union(req.Scopes, s.Scopes)
+	req.Resources = s.Resources
 	return req
 }
 
@@ -101,11 +117,24 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err != nil {
 		return "", nil, err
 	}
+	if len(m.CodeChallengeMethods) > 0 && !slices.Contains(m.CodeChallengeMethods, "S256") {
+		// Rule 10.
+		return "", nil, errors.New("login: the provider's code_challenge_methods_supported has no S256, and plain protects nothing: set Provider.Static if the list is wrong")
+	}
+	if err = checkScopes(m, tx.Scopes); err != nil {
+		return "", nil, err
+	}
 	form, err := c.authForm(req, tx)
 	if err != nil {
 		return "", nil, err
 	}
-	if c.PushRequests || m.RequirePushedAuthorizationRequests {
+	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests
+	if c.SignRequests || m.RequireSignedRequestObject {
+		if form, err = c.signRequest(m, form, pushed); err != nil {
+			return "", nil, err
+		}
+	}
+	if pushed {
 		if form, err = c.push(ctx, form); err != nil {
 			return "", nil, err
 		}
@@ -134,24 +163,20 @@ func withQuery(endpoint *url.URL, form url.Values) (string, error) {
 }
 
 func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
+	now := time.Now().Round(0)
 	tx := &Transaction{
 		Issuer:      c.Provider.Issuer,
 		ClientID:    c.ID,
 		RedirectURL: c.RedirectURL,
-		Expires:     time.Now().Add(c.loginTimeout()).Round(0),
-		Scopes:      c.scopes(),
-		Resources:   c.Resources,
+		Began:       now,
+		Expires:     now.Add(c.loginTimeout()),
+		Scopes:      c.scopes(req),
+		Resources:   c.resources(req),
 		FormPost:    req.FormPost,
 		ReturnTo:    req.ReturnTo,
 	}
 	if req.RedirectURL != "" {
 		tx.RedirectURL = req.RedirectURL
-	}
-	if req.Scopes != nil {
-		tx.Scopes = slices.Clone(req.Scopes)
-	}
-	if req.Resources != nil {
-		tx.Resources = slices.Clone(req.Resources)
 	}
 	if req.MaxAge != 0 {
 		seconds := int64(max(0, req.MaxAge) / time.Second)
@@ -163,6 +188,10 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 	if err := checkResources(tx.Resources); err != nil {
 		return nil, err
 	}
+	if err := addParams(make(url.Values), req.TokenParams); err != nil {
+		return nil, err
+	}
+	tx.TokenParams = req.TokenParams
 	tx.begin(slices.Contains(tx.Scopes, scopeOpenID))
 	return tx, nil
 }
@@ -226,7 +255,34 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if len(tx.Resources) > 0 {
 		form["resource"] = tx.Resources
 	}
+	if err := addDetails(form, req.AuthorizationDetails); err != nil {
+		return nil, err
+	}
 	return form, addParams(form, req.Params)
+}
+
+// addDetails adds authorization_details (RFC 9396, section 2).
+func addDetails(form url.Values, details []any) error {
+	if len(details) == 0 {
+		return nil
+	}
+	for _, d := range details {
+		doc, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("login: AuthorizationDetails: %w", err)
+		}
+		all, _, err := members(doc)
+		var typ string
+		if err != nil || json.Unmarshal(all["type"], &typ) != nil || typ == "" {
+			return errors.New("login: AuthorizationDetails: each must be an object with a type")
+		}
+	}
+	doc, err := json.Marshal(details)
+	if err != nil {
+		return fmt.Errorf("login: AuthorizationDetails: %w", err)
+	}
+	form.Set("authorization_details", string(doc))
+	return nil
 }
 
 // reserved reports whether a parameter has a field of its own, or is one that
@@ -235,7 +291,7 @@ func reserved(name string) bool {
 	switch name {
 	case "response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "state", "nonce",
 		"code_challenge", "code_challenge_method", "code", "code_verifier", "scope", "resource", "max_age",
-		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type":
+		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type", "refresh_token":
 		return true
 	}
 	return false

@@ -1,10 +1,8 @@
 package login
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -111,12 +109,12 @@ func query(u *url.URL) string {
 // parseResource implements Rule 46.
 func parseResource(body []byte, id string) (*ResourceMetadata, error) {
 	m := new(ResourceMetadata)
-	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) || json.Unmarshal(body, m) != nil {
-		return nil, errors.New("the answer is not the JSON of metadata")
+	if err := decodeExact(body, m, memberMatters); err != nil {
+		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
 	if m.Resource != id {
 		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
 	}
-	m.raw = body
+	m.raw = exactly(body, memberMatters)
 	return m, nil
 }

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"example.com/authtrip/internal/wire"
@@ -25,8 +26,9 @@ type redirect struct {
 
 // parseResponse reads a redirect: the URL as a string or a *url.URL, or the
 // request of the callback. A URL must be the one that redirectURL says, with the
-// response added; if that is "", it may be any.
-func parseResponse(response any, redirectURL string) (*redirect, error) {
+// response added; if that is "", it may be any. stripped is what a proxy took from
+// the beginning of a request's path.
+func parseResponse(response any, redirectURL, stripped string) (*redirect, error) {
 	switch response := response.(type) {
 	case string:
 		if len(response) > maxResponse {
@@ -46,7 +48,7 @@ func parseResponse(response any, redirectURL string) (*redirect, error) {
 		if response == nil || response.URL == nil {
 			return nil, errors.New("login: the response is nil")
 		}
-		return parseRequest(response, redirectURL)
+		return parseRequest(response, redirectURL, stripped)
 	}
 	return nil, fmt.Errorf("login: the response is a %T, want a string, a *url.URL or an *http.Request", response)
 }
@@ -79,15 +81,16 @@ func parseURL(u *url.URL, redirectURL string, whole bool) (*redirect, error) {
 }
 
 // parseRequest reads the response in the request of a callback.
-func parseRequest(req *http.Request, redirectURL string) (*redirect, error) {
+func parseRequest(req *http.Request, redirectURL, stripped string) (*redirect, error) {
+	at := requested(req, stripped)
 	switch req.Method {
 	case http.MethodGet, "":
-		return parseURL(&url.URL{Path: req.URL.Path, RawQuery: req.URL.RawQuery}, redirectURL, false)
+		return parseURL(at, redirectURL, false)
 	case http.MethodPost:
 	default:
 		return nil, malformed("is neither a GET nor a POST")
 	}
-	if err := matchRedirect(&url.URL{Path: req.URL.Path}, redirectURL, false); err != nil {
+	if err := matchRedirect(at, redirectURL, false); err != nil {
 		return nil, err
 	}
 	form, err := postForm(req)
@@ -104,6 +107,22 @@ func parseRequest(req *http.Request, redirectURL string) (*redirect, error) {
 		r.posted = true
 	}
 	return r, err
+}
+
+// requested is the place to which the browser came, without its host: the path as
+// it was sent, which http.StripPrefix leaves alone.
+func requested(req *http.Request, stripped string) *url.URL {
+	at := &url.URL{Path: req.URL.Path, RawPath: req.URL.RawPath, RawQuery: req.URL.RawQuery}
+	if sent, err := url.ParseRequestURI(req.RequestURI); err == nil {
+		at.Path, at.RawPath = sent.Path, sent.RawPath
+	}
+	if stripped != "" {
+		at.Path = stripped + at.Path
+		if at.RawPath != "" {
+			at.RawPath = stripped + at.RawPath
+		}
+	}
+	return at
 }
 
 // postForm reads the form, which somebody before may have done.
@@ -168,9 +187,9 @@ func tokenIn(q url.Values) string {
 	return ""
 }
 
-// matchRedirect compares where the response came to with where it was to go.
-// Rule 6. Behind a proxy a server sees a path that may lack its beginning, and
-// the host of the request is whatever a client says: neither is compared.
+// matchRedirect compares where the response came to with where it was to go, path
+// and query whole. Rules 6 and 64. The host of a request is whatever a client says,
+// and is not compared.
 func matchRedirect(u *url.URL, redirectURL string, whole bool) error {
 	if redirectURL == "" {
 		return nil
@@ -179,30 +198,23 @@ func matchRedirect(u *url.URL, redirectURL string, whole bool) error {
 	if err != nil {
 		return errors.New("login: the transaction's RedirectURL is not a URL")
 	}
-	mismatch := &CheckError{Check: "redirect_uri", Reason: "the response came to another place", Want: redirectURL, Got: cut(place(u))}
+	same := place(u) == place(want)
 	if u.Host == "" && u.Scheme == "" && !whole {
-		if !pathMatches(want.EscapedPath(), u.EscapedPath()) {
-			return mismatch
-		}
-		return nil
+		same = slashed(u.EscapedPath()) == slashed(want.EscapedPath())
 	}
-	if place(u) != place(want) {
-		return mismatch
-	}
-	// What was in the redirect URL's own query is still there.
+	// What was in the redirect URL's own query is still there, as it was.
 	got := u.Query()
 	for name, values := range want.Query() {
-		for _, v := range values {
-			if !contains(got[name], v) {
-				return mismatch
-			}
+		same = same && slices.Equal(got[name], values)
+	}
+	if !same {
+		reason := "the response came to another place"
+		if path := u.EscapedPath(); u.Host == "" && path != "" && strings.HasSuffix(want.EscapedPath(), path) {
+			reason += ": if a proxy takes away the beginning of the path, set Client.StrippedPrefix"
 		}
+		return &CheckError{Check: "redirect_uri", Reason: reason, Want: redirectURL, Got: cut(place(u))}
 	}
 	return nil
-}
-
-func pathMatches(want, got string) bool {
-	return slashed(got) == slashed(want) || len(got) > 1 && got[0] == '/' && strings.HasSuffix(want, got)
 }
 
 func slashed(path string) string {

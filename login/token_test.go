@@ -134,8 +134,6 @@ func TestRule21TokenResponse(t *testing.T) {
 	for name, change := range map[string]func(o *op){
 		"no access_token":         func(o *op) { o.token = func(m map[string]any) { delete(m, "access_token") } },
 		"access_token no string":  func(o *op) { o.token = func(m map[string]any) { m["access_token"] = 7 } },
-		"no token_type":           func(o *op) { o.token = func(m map[string]any) { delete(m, "token_type") } },
-		"status 201":              func(o *op) { o.status = http.StatusCreated },
 		"status 400 with a token": func(o *op) { o.status = http.StatusBadRequest },
 		"error with status 200":   func(o *op) { o.token = func(m map[string]any) { m["error"] = "invalid_request" } },
 	} {
@@ -148,6 +146,22 @@ func TestRule21TokenResponse(t *testing.T) {
 				t.Errorf("session %v, error %v", s, err)
 			}
 		})
+	}
+}
+
+// TestRule21ForgivenTokenResponse: LinkedIn and Slack send no token_type, and 201 is a
+// success.
+func TestRule21ForgivenTokenResponse(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(o *op){
+		"no token_type": func(o *op) { o.token = func(m map[string]any) { delete(m, "token_type") } },
+		"status 201":    func(o *op) { o.status = http.StatusCreated },
+	} {
+		o := newOP(t)
+		change(o)
+		if s, err := o.run(t, o.client(), nil); err != nil || s.Token.Type() != "Bearer" {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }
 
@@ -224,7 +238,7 @@ func TestRule29RefreshTokenGoesToItsIssuer(t *testing.T) {
 			m["issuer"] = "https://evil.example"
 			m["token_endpoint"] = "https://evil.example/token"
 		}
-		src := c.Source(s)
+		src := sourceOf(t, c, s)
 		wait(2 * time.Hour) // both the metadata and the token are old
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)
@@ -269,10 +283,10 @@ func TestRule51MetadataIsUsed(t *testing.T) {
 func TestSourceWithoutALoginSaysSo(t *testing.T) {
 	t.Parallel()
 	c := &login.Client{Provider: &login.Provider{Issuer: "http://127.0.0.1:1"}, ID: "cli"}
-	src := c.Source(nil)
-	src.Store = new(authtrip.MemoryStore)
+	src := c.Source()
+	src.Store, src.Key = new(authtrip.MemoryStore), "alice"
 	t.Cleanup(func() { _ = src.Close() })
-	if _, err := src.Token(); !errors.Is(err, authtrip.ErrReauthRequired) {
-		t.Errorf("Token() = %v, want %v", err, authtrip.ErrReauthRequired)
+	if _, err := src.Token(); !errors.Is(err, authtrip.ErrNoSession) {
+		t.Errorf("Token() = %v, want %v", err, authtrip.ErrNoSession)
 	}
 }

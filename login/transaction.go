@@ -6,8 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +33,8 @@ type Transaction struct {
 	Issuer      string `json:"issuer"`
 	ClientID    string `json:"client_id"`
 	RedirectURL string `json:"redirect_url"`
-	// Expires is when the login ends.
+	// Began and Expires are when the login began, and when it ends.
+	Began   time.Time `json:"began,omitzero"`
 	Expires time.Time `json:"expires"`
 	// Scopes, Resources, MaxAge, FormPost and ReturnTo are of the [AuthRequest];
 	// MaxAge in seconds, nil if there was none.
@@ -42,6 +43,11 @@ type Transaction struct {
 	MaxAge    *int64   `json:"max_age,omitempty"`
 	FormPost  bool     `json:"form_post,omitempty"`
 	ReturnTo  string   `json:"return_to,omitempty"`
+	// TokenParams are of the AuthRequest too.
+	TokenParams url.Values `json:"token_params,omitempty"`
+	// Again is the page of this application that began the login: where the browser goes
+	// if the login has taken too long, or is over. [Handlers] sets it.
+	Again string `json:"again,omitempty"`
 	// Binding is the hash of what the browser must show; [Transactions] sets it.
 	Binding string `json:"binding,omitempty"`
 
@@ -49,7 +55,7 @@ type Transaction struct {
 }
 
 // Format implements [fmt.Formatter]: it prints nothing that is in t.
-func (t *Transaction) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "login.Transaction{…}") }
+func (t *Transaction) Format(s fmt.State, _ rune) { blank(s, "login.Transaction") }
 
 // LogValue implements [slog.LogValuer]: it logs nothing that is in t.
 func (t *Transaction) LogValue() slog.Value { return slog.StringValue("login.Transaction{…}") }
@@ -83,7 +89,7 @@ func (t *Transaction) check(c *Client) error {
 	case t.ClientID != c.ID:
 		return refuse("transaction client_id", "the login began with another client", c.ID, t.ClientID)
 	case !time.Now().Before(t.Expires):
-		return &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"}
+		return errTooOld()
 	case t.spent.Load():
 		return errSpent()
 	}
@@ -97,6 +103,25 @@ func (t *Transaction) spend() error {
 	}
 	return nil
 }
+
+func errTooOld() error {
+	return &CheckError{Check: checkTransaction, Reason: "the login took too long: begin again"}
+}
+
+// isEnded reports whether err says that a transaction is over or too old.
+func isEnded(err error) bool {
+	ce, ok := errors.AsType[*CheckError](err)
+	return ok && ce.Check == checkTransaction
+}
+
+// over returns what is left of a transaction when it has ended.
+func (t *Transaction) over() *Transaction {
+	return &Transaction{
+		State: t.State, RedirectURL: t.RedirectURL, Expires: t.Expires, FormPost: t.FormPost, Again: t.Again, Binding: t.Binding,
+	}
+}
+
+func (t *Transaction) isOver() bool { return t.Verifier == "" }
 
 func errSpent() error {
 	return &CheckError{Check: checkTransaction, Reason: "the login is over: its state was used before"}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -21,7 +22,8 @@ import (
 // Transactions carries a [Transaction] from the response that sends a browser
 // away to the request that brings it back, and sees to it that it is the same
 // browser: a cookie for each login, so that logins in several tabs end in any
-// order.
+// order. It remembers a login for an hour longer than it counts, to tell a user who
+// was slow from a stranger.
 //
 // Where the transaction itself is meanwhile, the fields say:
 //   - Cache: there, and the cookie holds a random value that is compared. The
@@ -40,12 +42,19 @@ type Transactions struct {
 	// Keys seal what is kept, each at least 32 random bytes. The first one seals,
 	// all open, so that keys can change: put the new one first.
 	Keys [][]byte
-	// CookieName is the beginning of the cookies' names. If "", it is login.
+	// CookieName is the beginning of the cookies' names, of letters, digits and the
+	// like. If "", it is login. Over https, __Host- is put before it.
 	CookieName string
 
 	memory authtrip.MemoryCache
 	mu     sync.Mutex // makes look and mark of the sealed ones one step
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in t.
+func (t *Transactions) Format(s fmt.State, _ rune) { blank(s, "login.Transactions") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in t.
+func (t *Transactions) LogValue() slog.Value { return slog.StringValue("login.Transactions{…}") }
 
 const (
 	// maxCookies is how many logins a browser has under way; beyond it the
@@ -54,12 +63,21 @@ const (
 	// maxCookie is the largest cookie that all browsers keep, in bytes, with room
 	// for its name and attributes.
 	maxCookie = 3800
+	// late is how long a login is remembered that has taken too long, so that it can
+	// begin again where it began.
+	late = time.Hour
+	// maxCookieHeader is how much of a request's header the logins of a browser may
+	// take, in bytes: many servers refuse one of more than 8 KiB.
+	maxCookieHeader = 4096
 )
 
 // Keep remembers tx for the browser that gets w as the answer to r. It has to be
 // called before the header is written. r may be nil.
 func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.Request, tx *Transaction) error {
-	ttl := time.Until(tx.Expires)
+	if err := t.check(); err != nil {
+		return err
+	}
+	ttl := time.Until(tx.Expires) + late
 	name := t.cookieName(tx.State, tx)
 	value, err := t.put(ctx, tx, name, ttl)
 	if err != nil {
@@ -68,7 +86,7 @@ func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.
 	cookie := t.cookie(name, tx)
 	cookie.Value = value
 	cookie.MaxAge = max(1, int(ttl/time.Second))
-	t.makeRoom(w, r, tx)
+	t.makeRoom(w, r, tx, headerSize(cookie))
 	http.SetCookie(w, cookie)
 	return nil
 }
@@ -80,34 +98,147 @@ func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.
 // Its errors are *[CheckError], which leave the transaction as it is, and those of
 // the Cache.
 func (t *Transactions) Take(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Transaction, error) {
-	resp, err := parseResponse(r, "")
+	f, err := t.find(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err = t.spend(ctx, f.tx); err != nil {
+		return nil, err
+	}
+	t.removeCookie(w, f)
+	return f.tx, nil
+}
+
+// A found transaction belongs to the browser that asks.
+type found struct {
+	tx          *Transaction
+	name, value string // of its cookie
+}
+
+// find returns the transaction that the redirect in r belongs to, and leaves it
+// where it is: a stranger who knows the state must not end the login. One that is over
+// or too old comes with the error that says so.
+func (t *Transactions) find(ctx context.Context, r *http.Request) (*found, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	resp, err := parseResponse(r, "", "")
 	if err != nil {
 		return nil, err
 	}
 	if resp.state == "" {
 		return nil, &CheckError{Check: "state", Reason: "is missing in the response"}
 	}
-	// The name says by its prefix how safe the cookie is; both may be there.
 	for _, secure := range []bool{true, false} {
 		name := t.name(resp.state, secure)
 		c, err := r.Cookie(name)
 		if err != nil {
 			continue
 		}
-		tx, err := t.take(ctx, name, c.Value, resp.state)
+		tx, err := t.look(ctx, name, c.Value, resp.state)
 		if err != nil {
 			return nil, err
 		}
-		gone := t.cookie(name, tx)
-		gone.MaxAge = -1
-		http.SetCookie(w, gone)
-		return tx, nil
+		// Rule 63: a host beside this one can set a cookie without the prefix.
+		if isHTTPS(tx.RedirectURL) != secure {
+			break
+		}
+		f := &found{tx, name, c.Value}
+		switch {
+		case tx.isOver() || t.wasSpent(ctx, tx):
+			return f, errSpent()
+		case !time.Now().Before(tx.Expires):
+			return f, errTooOld()
+		}
+		return f, nil
 	}
 	return nil, &CheckError{Check: "browser", Reason: "no login with this state was begun in this browser, or it is over"}
 }
 
+// look returns what the cookie of that name and value stands for.
+func (t *Transactions) look(ctx context.Context, name, value, state string) (*Transaction, error) {
+	kept, sealed := value, t.sealed()
+	if !sealed {
+		b, err := t.cache().Get(ctx, cacheKey(state))
+		if err != nil {
+			return nil, lost(err)
+		}
+		kept = string(b)
+	}
+	tx, err := t.open(kept, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !equal(tx.State, state):
+		return nil, &CheckError{Check: "state", Reason: "is not that of this login"}
+	case !sealed && !equal(hashed(value), tx.Binding):
+		return nil, &CheckError{Check: "browser", Reason: "the login was begun in another one"}
+	}
+	return tx, nil
+}
+
+// removeCookie removes the cookie of a transaction that has ended.
+func (t *Transactions) removeCookie(w http.ResponseWriter, f *found) {
+	gone := t.cookie(f.name, f.tx)
+	gone.MaxAge = -1
+	http.SetCookie(w, gone)
+}
+
+// spend ends a transaction; of many callers at once one gets nil. What is left says
+// where to begin again.
+func (t *Transactions) spend(ctx context.Context, tx *Transaction) error {
+	key := cacheKey(tx.State)
+	ttl := max(time.Second, time.Until(tx.Expires)+late)
+	if t.sealed() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.wasSpent(ctx, tx) {
+			return errSpent()
+		}
+		return t.memory.Set(ctx, key, []byte{1}, ttl)
+	}
+	name := t.cookieName(tx.State, tx)
+	kept, err := t.cache().Take(ctx, key)
+	if err != nil {
+		return lost(err)
+	}
+	if last, err := t.open(string(kept), name); err != nil || last.isOver() {
+		return errSpent()
+	}
+	if rest, err := t.seal(tx.over(), name); err == nil {
+		_ = t.cache().Set(ctx, key, []byte(rest), ttl) // without it the user reads a page more
+	}
+	return nil
+}
+
+// wasSpent reports whether a transaction in a cookie has ended in this process.
+func (t *Transactions) wasSpent(ctx context.Context, tx *Transaction) bool {
+	if !t.sealed() {
+		return false
+	}
+	_, err := t.memory.Get(ctx, cacheKey(tx.State))
+	return err == nil
+}
+
+// sealed reports whether the cookie holds the transaction itself.
+func (t *Transactions) sealed() bool { return t.Cache == nil && len(t.Keys) > 0 }
+
+// check looks at what is configured: a browser drops a cookie whose name has
+// other bytes (RFC 6265, section 4.1.1) without a word.
+func (t *Transactions) check() error {
+	for _, b := range []byte(t.CookieName) {
+		if b <= ' ' || b >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, b) >= 0 {
+			return errors.New("login: Transactions.CookieName: has a character that no cookie's name may have, want letters, digits, - and _")
+		}
+	}
+	if strings.HasPrefix(t.CookieName, "__") {
+		return errors.New("login: Transactions.CookieName: begins with __, want a name without a prefix: __Host- is put before it where it can be")
+	}
+	return nil
+}
+
 func (t *Transactions) put(ctx context.Context, tx *Transaction, name string, ttl time.Duration) (string, error) {
-	if t.Cache == nil && len(t.Keys) > 0 {
+	if t.sealed() {
 		sealed, err := t.seal(tx, name)
 		if err == nil && len(sealed) > maxCookie {
 			err = errors.New("login: Transactions: the transaction is too large for a cookie: set Cache, or ask for less in ReturnTo and Scopes")
@@ -125,44 +256,6 @@ func (t *Transactions) put(ctx context.Context, tx *Transaction, name string, tt
 		return "", fmt.Errorf("login: Transactions.Cache: %w", err)
 	}
 	return binding, nil
-}
-
-func (t *Transactions) take(ctx context.Context, name, value, state string) (*Transaction, error) {
-	if t.Cache == nil && len(t.Keys) > 0 {
-		return t.takeSealed(ctx, name, value, state)
-	}
-	// First a look: a stranger who knows the state must not end the login.
-	kept, err := t.cache().Get(ctx, cacheKey(state))
-	if err != nil {
-		return nil, lost(err)
-	}
-	tx, err := t.open(string(kept), name)
-	if err != nil {
-		return nil, err
-	}
-	if !equal(hashed(value), tx.Binding) {
-		return nil, &CheckError{Check: "browser", Reason: "the login was begun in another one"}
-	}
-	if _, err := t.cache().Take(ctx, cacheKey(state)); err != nil {
-		return nil, lost(err)
-	}
-	return tx, nil
-}
-
-func (t *Transactions) takeSealed(ctx context.Context, name, value, state string) (*Transaction, error) {
-	tx, err := t.open(value, name)
-	if err != nil {
-		return nil, err
-	}
-	if !equal(tx.State, state) {
-		return nil, &CheckError{Check: "state", Reason: "is not that of this login"}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := t.memory.Get(ctx, cacheKey(state)); err == nil {
-		return nil, errSpent()
-	}
-	return tx, t.memory.Set(ctx, cacheKey(state), []byte{1}, max(time.Second, time.Until(tx.Expires)))
 }
 
 func (t *Transactions) cache() authtrip.Cache {
@@ -183,8 +276,9 @@ func lost(err error) error {
 func (t *Transaction) keep() *Transaction {
 	return &Transaction{
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
-		RedirectURL: t.RedirectURL, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
-		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo,
+		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
+		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo, Again: t.Again,
+		TokenParams: t.TokenParams,
 	}
 }
 
@@ -278,7 +372,10 @@ func (t *Transactions) cookie(name string, tx *Transaction) *http.Cookie {
 	return c
 }
 
-func isHTTPS(raw string) bool { return strings.HasPrefix(raw, "https://") }
+func isHTTPS(raw string) bool {
+	scheme, _, ok := strings.Cut(raw, "://")
+	return ok && strings.EqualFold(scheme, "https")
+}
 
 func (t *Transactions) cookieName(state string, tx *Transaction) string {
 	return t.name(state, isHTTPS(tx.RedirectURL))
@@ -301,23 +398,28 @@ func (t *Transactions) prefix(secure bool) string {
 	return prefix + "-"
 }
 
-// makeRoom forgets the oldest logins of a browser that began too many. Browsers
-// send the oldest cookie first.
-func (t *Transactions) makeRoom(w http.ResponseWriter, r *http.Request, tx *Transaction) {
+// makeRoom forgets the oldest logins of a browser that began too many for the next
+// one, which needs size bytes. Browsers send the oldest cookie first.
+func (t *Transactions) makeRoom(w http.ResponseWriter, r *http.Request, tx *Transaction, size int) {
 	if r == nil {
 		return
 	}
 	prefix := t.prefix(isHTTPS(tx.RedirectURL))
-	var names []string
+	var mine []*http.Cookie
 	for _, c := range r.Cookies() {
 		if strings.HasPrefix(c.Name, prefix) {
-			names = append(names, c.Name)
+			mine = append(mine, c)
+			size += headerSize(c)
 		}
 	}
-	for len(names) >= maxCookies {
-		gone := t.cookie(names[0], tx)
+	for len(mine) > 0 && (len(mine) >= maxCookies || size > maxCookieHeader) {
+		gone := t.cookie(mine[0].Name, tx)
 		gone.MaxAge = -1
 		http.SetCookie(w, gone)
-		names = names[1:]
+		size -= headerSize(mine[0])
+		mine = mine[1:]
 	}
 }
+
+// headerSize is how much of a request's header a cookie takes.
+func headerSize(c *http.Cookie) int { return len(c.Name) + len("=") + len(c.Value) + len("; ") }

@@ -76,6 +76,7 @@ func newWeb(o *op, h *login.Handlers) *web {
 	mux.HandleFunc("GET /login", h.Login)
 	mux.HandleFunc("/callback", h.Callback)
 	mux.HandleFunc("/logout", h.Logout)
+	mux.HandleFunc("/bye", h.LoggedOut)
 	o.network.Handle("https://app.example", mux)
 	return w
 }

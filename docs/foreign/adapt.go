@@ -28,7 +28,9 @@ func adapt(src []byte) ([]byte, error) {
 			spec.Path.Value = `"testing/synctest"`
 		case `"net/http/internal/testcert"`:
 			spec.Path.Value = `"foreign/testcert"`
-		case `"internal/testenv"`, `"internal/nettrace"`:
+		case `"internal/testenv"`:
+			spec.Path.Value = `"foreign/testenv"`
+		case `"internal/nettrace"`:
 			spec.Path.Value = `"errors"` // whatever uses it does not compile, and goes
 			spec.Name = ast.NewIdent("inside" + strconv.Itoa(int(spec.Pos())))
 		}

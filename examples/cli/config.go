@@ -117,7 +117,7 @@ func (p *program) account(c config) (*account, error) {
 // source returns the login's living token, which the caller ends with
 // program.end.
 func (a *account) source() *authtrip.Source {
-	src := a.client.Source(nil)
+	src := a.client.Source()
 	src.Store, src.Key, src.OnEvent = a.store, a.key, a.onEvent
 	return src
 }

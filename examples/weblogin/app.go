@@ -57,7 +57,9 @@ func newApp(conf config, log *slog.Logger) (*app, error) {
 			Scopes: []string{"openid", "profile", "email", "offline_access"},
 		},
 	}
-	a.tokens = &authtrip.Sources{New: a.newSource}
+	a.tokens = &authtrip.Sources{Each: authtrip.Source{
+		Refresher: a.client.RefreshToken(), Store: a.storage.tokens, OnEvent: authtrip.LogEvents(a.log),
+	}}
 	a.people = newPeople(a.client, a.tokens, store.cache, log)
 	a.orders = newOrders(conf.apiURL, a.tokens, log)
 	a.logins = &login.Handlers{
@@ -71,14 +73,6 @@ func newApp(conf config, log *slog.Logger) (*app, error) {
 		LoggedOutURL: conf.baseURL + "/logged-out",
 	}
 	return a, nil
-}
-
-// newSource makes the living token of a session. What it knows is in the store.
-func (a *app) newSource(key string) (*authtrip.Source, error) {
-	src := a.client.Source(nil)
-	src.Store, src.Key = a.storage.tokens, key
-	src.OnEvent = authtrip.LogEvents(a.log)
-	return src, nil
 }
 
 // Close waits for refreshes in flight: one that is cut short can lose a token.

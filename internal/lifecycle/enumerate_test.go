@@ -35,159 +35,255 @@ type law struct {
 }
 
 var laws = []law{
-	{name: "nothing is done before the Store is read", only: of(Load, Rest, Serve),
-		when: func(f Facts) bool { return f.Stored == NotAsked }},
-	{name: "a look always reads the Store", only: of(Load),
-		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == Yes }},
-	{name: "the Store is read once in a round", not: of(Load),
-		when: func(f Facts) bool { return f.Stored != NotAsked }},
-	{name: "before the next attempt is due, not even the Store is asked, but for a look", only: of(Rest),
-		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == No && f.Waiting == Yes }},
-	{name: "what is not fresh, or not saved, makes a round", only: of(Load),
+	{
+		name: "nothing is done before the Store is read", only: of(Load, Rest, Serve),
+		when: func(f Facts) bool { return f.Stored == NotAsked },
+	},
+	{
+		name: "a look always reads the Store", only: of(Load),
+		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == Yes },
+	},
+	{
+		name: "the Store is read once in a round", not: of(Load),
+		when: func(f Facts) bool { return f.Stored != NotAsked },
+	},
+	{
+		name: "before the next attempt is due, not even the Store is asked, but for a look", only: of(Rest),
+		when: func(f Facts) bool { return f.Stored == NotAsked && f.Look == No && f.Waiting == Yes },
+	},
+	{
+		name: "what is not fresh, or not saved, makes a round", only: of(Load),
 		when: func(f Facts) bool {
 			return f.Stored == NotAsked && f.Waiting == No && (f.Token != Fresh || f.Newest != Settled)
-		}},
-	{name: "only a fresh token is served", not: of(Serve),
-		when: func(f Facts) bool { return f.Token != Fresh }},
-	{name: "a fresh token is served at once", only: of(Serve),
+		},
+	},
+	{
+		name: "only a fresh token is served", not: of(Serve),
+		when: func(f Facts) bool { return f.Token != Fresh },
+	},
+	{
+		name: "a fresh token is served at once", only: of(Serve),
 		when: func(f Facts) bool {
 			return f.Stored == NotAsked && f.Token == Fresh && f.Newest == Settled && f.Look == No && f.Waiting == No
-		}},
-	{name: "what costs nothing needs no Store", only: of(Send),
+		},
+	},
+	{
+		name: "what costs nothing needs no Store", only: of(Send),
 		when: func(f Facts) bool {
 			return f.Care == Free && f.End == Alive && f.Token == Over && f.Newest == Settled && f.Waiting == No &&
 				(f.Stored == NoAnswer || f.Stored == Unreadable || f.Stored == HasNothing)
-		}},
-	{name: "without a Store, where the program says so, what came is handed out", only: of(Publish),
-		when: func(f Facts) bool { return f.Stored == NoAnswer && f.Care != Careful && f.Newest == Held }},
-	{name: "a tombstone ends the session", only: of(EndSession),
-		when: func(f Facts) bool { return f.Stored == Tombstone && f.Order == Same }},
-	{name: "what the record says already is not saved again", not: of(Save),
+		},
+	},
+	{
+		name: "without a Store, where the program says so, what came is handed out", only: of(Publish),
+		when: func(f Facts) bool { return f.Stored == NoAnswer && f.Care != Careful && f.Newest == Held },
+	},
+	{
+		name: "a tombstone ends the session", only: of(EndSession),
+		when: func(f Facts) bool { return f.Stored == Tombstone && f.Order == Same },
+	},
+	{
+		name: "what the record says already is not saved again", not: of(Save),
 		when: func(f Facts) bool {
 			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.Marker != Ready && f.End != Refused
-		}},
-	{name: "the server's no is saved, for the others", only: of(Save),
+		},
+	},
+	{
+		name: "the server's no is saved, for the others", only: of(Save),
 		when: func(f Facts) bool {
 			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.End == Refused
-		}},
-	{name: "a fresh token asks no Store", only: of(Serve, Rest),
+		},
+	},
+	{
+		name: "a fresh token asks no Store", only: of(Serve, Rest),
 		when: func(f Facts) bool {
 			return f.Stored == NotAsked && f.Token == Fresh && f.Newest == Settled && f.Look == No
-		}},
-	{name: "nothing is sent without a marker, but where it costs nothing or the program says so", not: of(Send),
+		},
+	},
+	{
+		name: "nothing is sent without a marker, but where it costs nothing or the program says so", not: of(Send),
 		when: func(f Facts) bool {
 			first := f.Stored == HasNothing && f.Token == None
 			return f.Care != Free && f.Marker != Ready && f.Marker != ReadyAgain && !first &&
-				!(f.Stored == NoAnswer && f.Care == StoreMayFail)
-		}},
-	{name: "nothing is sent or marked without the lease, but without a Store", not: of(Send, Mark),
+				(f.Stored != NoAnswer || f.Care != StoreMayFail)
+		},
+	},
+	{
+		name: "nothing is sent or marked without the lease, but without a Store", not: of(Send, Mark),
 		when: func(f Facts) bool {
 			return f.Care != Free && f.Lease != Mine && f.Stored == HasRecord
-		}},
-	{name: "never means never", not: of(Send, Mark),
+		},
+	},
+	{
+		name: "never means never", not: of(Send, Mark),
 		when: func(f Facts) bool {
 			return f.Care != Free && f.Grace == Never && inDoubt.has(f.Marker) && f.Stored == HasRecord
-		}},
-	{name: "while the outcome is unknown and the access token is usable, only the grace period is used", not: of(Send, Mark, TakeLease),
+		},
+	},
+	{
+		name: "while the outcome is unknown and the access token is usable, only the grace period is used", not: of(Send, Mark, TakeLease),
 		when: func(f Facts) bool {
 			return f.Care != Free && inDoubt.has(f.Marker) && usable.has(f.Token) && f.Grace == Closed && f.Stored == HasRecord
-		}},
-	{name: "nothing is sent or marked before the next attempt is due", not: of(Send, Mark, TakeLease),
-		when: func(f Facts) bool { return f.Waiting == Yes }},
-	{name: "a fresh token is not refreshed", not: of(Send, Mark, TakeLease, Wait),
-		when: func(f Facts) bool { return f.Token == Fresh }},
-	{name: "a session that is over is not put back", not: of(Save),
+		},
+	},
+	{
+		name: "nothing is sent or marked before the next attempt is due", not: of(Send, Mark, TakeLease),
+		when: func(f Facts) bool { return f.Waiting == Yes },
+	},
+	{
+		name: "a fresh token is not refreshed", not: of(Send, Mark, TakeLease, Wait),
+		when: func(f Facts) bool { return f.Token == Fresh },
+	},
+	{
+		name: "a session that is over is not put back", not: of(Save),
 		when: func(f Facts) bool {
-			return f.End == Refused && f.Newest == Settled && !(f.Stored == HasRecord && f.Order == Same)
-		}},
-	{name: "whoever asks is told that it is over", only: of(EndSession),
+			return f.End == Refused && f.Newest == Settled && (f.Stored != HasRecord || f.Order != Same)
+		},
+	},
+	{
+		name: "whoever asks is told that it is over", only: of(EndSession),
 		when: func(f Facts) bool {
 			return (f.End == Ended || f.End == Refused && f.Stored == HasNothing) && answered.has(f.Stored) && f.Order == Same &&
 				f.Newest == Settled && f.Token == Over
-		}},
-	{name: "before the next attempt is due, only a grace period is waited for", not: of(Wait),
-		when: func(f Facts) bool { return f.Waiting == Yes && f.Grace != Open }},
-	{name: "before the resend in a grace period there is a wait, and no rest", only: of(Wait),
+		},
+	},
+	{
+		name: "before the next attempt is due, only a grace period is waited for", not: of(Wait),
+		when: func(f Facts) bool { return f.Waiting == Yes && f.Grace != Open },
+	},
+	{
+		name: "before the resend in a grace period there is a wait, and no rest", only: of(Wait),
 		when: func(f Facts) bool {
 			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == Yes && inDoubt.has(f.Marker)
-		}},
-	{name: "a grace period is used while the access token is usable, too", not: of(Rest),
+		},
+	},
+	{
+		name: "a grace period is used while the access token is usable, too", not: of(Rest),
 		when: func(f Facts) bool {
 			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == No && inDoubt.has(f.Marker)
-		}},
-	{name: "somebody who may be sending is waited for", only: of(Wait),
+		},
+	},
+	{
+		name: "somebody who may be sending is waited for", only: of(Wait),
 		when: func(f Facts) bool {
-			return plain(f) && f.Token == Over && f.Waiting == No && !(f.Grace == Never && inDoubt.has(f.Marker)) &&
+			return plain(f) && f.Token == Over && f.Waiting == No && (f.Grace != Never || !inDoubt.has(f.Marker)) &&
 				(f.Lease == Theirs || f.Lease == Mine && f.Marker == OtherRecent)
-		}},
-	{name: "a token that is needed is asked for", only: of(Mark, Send),
+		},
+	},
+	{
+		name: "a token that is needed is asked for", only: of(Mark, Send),
 		when: func(f Facts) bool {
 			return plain(f) && f.Token == Over && f.Waiting == No && f.Grace != Never && f.Lease == Mine && f.Marker != OtherRecent
-		}},
-	{name: "without a Store, where the program says so, it is asked for", only: of(Send),
+		},
+	},
+	{
+		name: "without a Store, where the program says so, it is asked for", only: of(Send),
 		when: func(f Facts) bool {
 			return f.Stored == NoAnswer && f.Care == StoreMayFail && f.End == Alive && f.Newest == Settled &&
 				f.Token == Over && f.Waiting == No && f.Grace != Never
-		}},
-	{name: "without a Store nobody asks for a first token", not: of(Send),
-		when: func(f Facts) bool { return f.Care != Free && f.Stored == NoAnswer && f.Token == None }},
-	{name: "what costs nothing is not put back", not: of(Save),
-		when: func(f Facts) bool { return f.Care == Free && f.Newest == Settled && f.End == Alive }},
-	{name: "where nobody has logged in, the Refresher says what to do", only: of(Send),
+		},
+	},
+	{
+		name: "without a Store nobody asks for a first token", not: of(Send),
+		when: func(f Facts) bool { return f.Care != Free && f.Stored == NoAnswer && f.Token == None },
+	},
+	{
+		name: "what costs nothing is not put back", not: of(Save),
+		when: func(f Facts) bool { return f.Care == Free && f.Newest == Settled && f.End == Alive },
+	},
+	{
+		name: "where nobody has logged in, the Refresher says what to do", only: of(Send),
 		when: func(f Facts) bool {
 			return f.Stored == HasNothing && f.Token == None && f.Waiting == No && f.End == Alive && f.Newest == Settled
-		}},
-	{name: "only what is newer, or was not saved, is published", not: of(Publish),
+		},
+	},
+	{
+		name: "only what is newer, or was not saved, is published", not: of(Publish),
 		when: func(f Facts) bool {
-			return f.Newest == Settled && !(f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone))
-		}},
-	{name: "a token that is due is refreshed while it is usable", only: of(TakeLease, Mark, Send),
+			return f.Newest == Settled && (f.Order != Newer || f.Stored != HasRecord && f.Stored != Tombstone)
+		},
+	},
+	{
+		name: "a token that is due is refreshed while it is usable", only: of(TakeLease, Mark, Send),
 		when: func(f Facts) bool {
 			return plain(f) && f.Token == Due && f.Waiting == No && f.Lease != Theirs && (f.Marker == NoMarker || f.Marker == Ready)
-		}},
-	{name: "a fresh token is served, unless there is something to tell first", only: of(Serve, Save, Publish),
+		},
+	},
+	{
+		name: "a fresh token is served, unless there is something to tell first", only: of(Serve, Save, Publish),
 		when: func(f Facts) bool {
 			return f.Token == Fresh && f.End == Alive && f.Look == No && (f.Stored == HasRecord || f.Stored == HasNothing)
-		}},
-	{name: "a usable token is waited for only where a request may be on its way", not: of(Wait),
+		},
+	},
+	{
+		name: "a usable token is waited for only where a request may be on its way", not: of(Wait),
 		when: func(f Facts) bool {
 			return usable.has(f.Token) && (f.Marker == NoMarker || f.Marker == Ready) && f.Lease != Theirs
-		}},
-	{name: "a session is over only by its server or by a logout", not: of(EndSession),
-		when: func(f Facts) bool { return f.End == Alive && f.Stored != Tombstone }},
-	{name: "a session is not over while the Store knows better", not: of(EndSession),
-		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) }},
-	{name: "a session is not over while the Store does not answer", not: of(EndSession),
-		when: func(f Facts) bool { return !answered.has(f.Stored) }},
-	{name: "a session is not over while a successor is not saved", not: of(EndSession),
-		when: func(f Facts) bool { return f.Newest != Settled && f.Stored != Tombstone }},
-	{name: "nothing is served, sent or marked once it is over", not: of(Serve, Send, Mark),
-		when: func(f Facts) bool { return f.End != Alive && f.Stored != NotAsked }},
-	{name: "a newer record is published before anything else", only: of(Publish),
-		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) }},
-	{name: "a newer record is not saved over", not: of(Save, Mark, Send),
-		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) }},
-	{name: "a successor is saved as soon as the Store answers", only: of(Save, Publish),
+		},
+	},
+	{
+		name: "a session is over only by its server or by a logout", not: of(EndSession),
+		when: func(f Facts) bool { return f.End == Alive && f.Stored != Tombstone },
+	},
+	{
+		name: "a session is not over while the Store knows better", not: of(EndSession),
+		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) },
+	},
+	{
+		name: "a session is not over while the Store does not answer", not: of(EndSession),
+		when: func(f Facts) bool { return !answered.has(f.Stored) },
+	},
+	{
+		name: "a session is not over while a successor is not saved", not: of(EndSession),
+		when: func(f Facts) bool { return f.Newest != Settled && f.Stored != Tombstone },
+	},
+	{
+		name: "nothing is served, sent or marked once it is over", not: of(Serve, Send, Mark),
+		when: func(f Facts) bool { return f.End != Alive && f.Stored != NotAsked },
+	},
+	{
+		name: "a newer record is published before anything else", only: of(Publish),
+		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) },
+	},
+	{
+		name: "a newer record is not saved over", not: of(Save, Mark, Send),
+		when: func(f Facts) bool { return f.Order == Newer && (f.Stored == HasRecord || f.Stored == Tombstone) },
+	},
+	{
+		name: "a successor is saved as soon as the Store answers", only: of(Save, Publish),
 		when: func(f Facts) bool {
 			return f.Newest != Settled && (f.Stored == HasRecord || f.Stored == HasNothing)
-		}},
-	{name: "what was lost is put back", only: of(Save, Rest, EndSession, Publish),
+		},
+	},
+	{
+		name: "what was lost is put back", only: of(Save, Rest, EndSession, Publish),
 		when: func(f Facts) bool {
 			return f.Stored == HasNothing && f.Token != None && f.Care != Free
-		}},
-	{name: "what is not saved is handed out only if the program says so", not: of(Publish),
-		when: func(f Facts) bool { return f.Stored == NoAnswer && f.Care == Careful || f.Stored == HasNothing }},
-	{name: "nothing is written where the Store cannot be relied on", not: of(Save, Mark),
-		when: func(f Facts) bool { return !answered.has(f.Stored) }},
-	{name: "what costs nothing takes no lease and no marker", not: of(TakeLease, Mark, Wait),
-		when: func(f Facts) bool { return f.Care == Free }},
-	{name: "somebody else's marker is waited for", not: of(Mark, Send),
-		when: func(f Facts) bool { return f.Marker == OtherRecent && f.Care != Free && f.Stored == HasRecord }},
-	{name: "an open grace period is waited for, and not rested through", not: of(Rest, EndSession),
+		},
+	},
+	{
+		name: "what is not saved is handed out only if the program says so", not: of(Publish),
+		when: func(f Facts) bool { return f.Stored == NoAnswer && f.Care == Careful || f.Stored == HasNothing },
+	},
+	{
+		name: "nothing is written where the Store cannot be relied on", not: of(Save, Mark),
+		when: func(f Facts) bool { return !answered.has(f.Stored) },
+	},
+	{
+		name: "what costs nothing takes no lease and no marker", not: of(TakeLease, Mark, Wait),
+		when: func(f Facts) bool { return f.Care == Free },
+	},
+	{
+		name: "somebody else's marker is waited for", not: of(Mark, Send),
+		when: func(f Facts) bool { return f.Marker == OtherRecent && f.Care != Free && f.Stored == HasRecord },
+	},
+	{
+		name: "an open grace period is waited for, and not rested through", not: of(Rest, EndSession),
 		when: func(f Facts) bool {
 			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.End == Alive && f.Care != Free &&
 				f.Grace == Open && inDoubt.has(f.Marker) && f.Token == Over
-		}},
+		},
+	},
 }
 
 // plain is a record that is as it is known here, of a session that lives.

@@ -1,5 +1,10 @@
 package lifecycle
 
+import (
+	"fmt"
+	"strings"
+)
+
 // I6 is about what comes after the faults: from every state, with no more of them and
 // everybody getting their turn, all have a usable token again.
 
@@ -7,6 +12,7 @@ package lifecycle
 type healer struct {
 	cfg  config
 	well map[mark]bool
+	told *strings.Builder // nil: nobody listens
 }
 
 func newHealer(cfg *config) *healer {
@@ -53,6 +59,11 @@ func (h *healer) check(w *world) string {
 // round gives everybody a turn, and lets a span pass.
 func (h *healer) round(w *world) string {
 	c := &chooser{}
+	told := func() {
+		if h.told != nil && len(c.said) > 0 {
+			fmt.Fprintf(h.told, "     %s\n", strings.Join(c.said, ";"))
+		}
+	}
 	for g := range w.ghosts {
 		if w.ghosts[g].at == onItsWay {
 			w.take(&h.cfg, &w.ghosts[g], &chooser{})
@@ -65,7 +76,7 @@ func (h *healer) round(w *world) string {
 			if turns == fairTurns {
 				return "I6: a round does not end"
 			}
-			*c = chooser{}
+			*c = chooser{telling: h.told != nil}
 			if p.req.at == onItsWay {
 				if !w.take(&h.cfg, &p.req, c) {
 					return "" // no room for another token in the model
@@ -75,7 +86,8 @@ func (h *healer) round(w *world) string {
 				w.arrive(&h.cfg, i, c)
 			}
 			p.waiting = p.waiting && turns > 0
-			w.turn(&h.cfg, i, p.m.stored == NotAsked, c)
+			w.turn(&h.cfg, i, p.m.stored == NotAsked && h.cfg.slip != slipLook, c)
+			told()
 			if c.bad != "" {
 				return c.bad
 			}
@@ -86,7 +98,10 @@ func (h *healer) round(w *world) string {
 	}
 	w.leaseEnds(&h.cfg, &chooser{})
 	for i := range h.cfg.procs {
-		w.span(&h.cfg, i, &chooser{})
+		*c = chooser{telling: h.told != nil}
+		if w.span(&h.cfg, i, c) {
+			told()
+		}
 	}
 	return ""
 }

@@ -24,7 +24,8 @@ func (w *world) checkStep(cfg *config, i int, f Facts, step Step, c *chooser) {
 			c.broken("I2: a session is reported as over, and is not")
 		}
 	}
-	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && f.Marker == Ready && p.readVer == w.store.ver {
+	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && p.readVer == w.store.ver &&
+		(f.Marker == Ready || p.unsent && p.m.read.Marking.Owner == p.m.Self && !p.m.read.Marking.Doubt) {
 		c.broken("IU: a marker is left behind")
 	}
 	if (step == EndSession || step == Rest && f.Token == Over) && f.Stored == HasRecord && f.Order == Same &&
@@ -37,6 +38,9 @@ func (w *world) checkSend(cfg *config, i int, f Facts, c *chooser) {
 	p := &w.procs[i]
 	if p.waiting || p.req.at != noRequest {
 		c.broken("I7: sent before the next attempt is due")
+	}
+	if p.m.Known.IsLogout() {
+		c.broken("I2: a refresh is asked for after a logout")
 	}
 	if cfg.care == Free || p.known == 0 {
 		return
@@ -89,6 +93,9 @@ func (w *world) checkPublished(cfg *config, i int, c *chooser) {
 	if cfg.care == Careful && !w.tokens[p.published].saved {
 		c.broken("I3: handed out before it is saved")
 	}
+	if cfg.care == Free && p.m.Newest != Settled {
+		c.broken("I7: what costs nothing asks the Store again and again")
+	}
 	if w.position(p.published) != p.m.Known {
 		c.broken("I8: a token of another session is handed out")
 	}
@@ -112,8 +119,11 @@ func checkChange(cfg *config, was, is *world, c *chooser) {
 		if order < 0 {
 			c.broken("I4: an older token takes the place of a newer one in memory")
 		}
+		if order != 0 && q.m.Doubt {
+			c.broken("IE: the unknown outcome of one token is taken for another's")
+		}
 		dropped := order == 0 && p.m.Newest != Settled && q.known != p.known
-		if dropped && !(is.store.ver != 0 && is.store.tok == q.known) && cfg.care != Free {
+		if dropped && (is.store.ver == 0 || is.store.tok != q.known) && cfg.care != Free {
 			c.broken("I5: a successor is dropped")
 		}
 		if p.m.Newest != Settled && q.m.Newest == Settled && order == 0 && !dropped &&

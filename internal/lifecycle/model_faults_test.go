@@ -208,6 +208,7 @@ func (w *world) stop(cfg *config, i int, c *chooser) bool {
 	if cfg.slip != slipStall {
 		p.m.Unready()
 	}
+	p.unsent = false
 	w.giveBack(i)
 	return true
 }
@@ -232,7 +233,12 @@ func (w *world) setToken(cfg *config, i int, c *chooser) bool {
 	if !w.over(cfg, i, Record{Position: at}, t, c) {
 		return true
 	}
+	held := p.m.Newest == Held
 	p.m.Know(at)
+	if held && cfg.slip == slipUser {
+		p.m.Newest = Held
+		return true
+	}
 	p.known, p.published, p.access, p.window, p.waiting = t, t, Fresh, false, false
 	return true
 }
@@ -343,10 +349,11 @@ func (w *world) windowEnds(cfg *config, c *chooser) bool {
 	kept := true
 	for i := range w.procs {
 		p := &w.procs[i]
-		kept = kept && !(p.window && p.known == t) && !(p.req.at == onItsWay && p.req.tok == t && p.req.resend)
+		counts := p.window && p.known == t
+		kept = kept && !counts && !p.req.resends(t)
 	}
 	for _, g := range w.ghosts {
-		kept = kept && !(g.at == onItsWay && g.tok == t && g.resend)
+		kept = kept && !g.resends(t)
 	}
 	if !kept && !w.spend(cfg, shortWindow) {
 		return false
@@ -355,6 +362,9 @@ func (w *world) windowEnds(cfg *config, c *chooser) bool {
 	w.tokens[t].open = false
 	return true
 }
+
+// resends reports whether t is on its way because its grace period is open.
+func (r request) resends(t uint8) bool { return r.at == onItsWay && r.tok == t && r.resend }
 
 func (w *world) storeLoses(cfg *config, c *chooser) bool {
 	if w.store.ver == 0 {

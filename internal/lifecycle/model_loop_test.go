@@ -37,7 +37,7 @@ func (w *world) turn(cfg *config, i int, look bool, c *chooser) bool {
 			p.m.Conflicted()
 			p.unread()
 		case failed:
-			p.failedStore()
+			p.failedStore(c)
 		}
 	case Send:
 		w.send(cfg, i, f)
@@ -49,7 +49,7 @@ func (w *world) moment(cfg *config, p *process, look bool) Moment {
 	now := Moment{
 		Token: p.token(), Care: cfg.care, Look: look,
 		Waiting:   p.waiting || p.req.at != noRequest && cfg.slip != slipOpen,
-		Unchanged: p.old && p.readVer != 0 && p.readVer == p.seenVer,
+		Unchanged: p.old && p.readVer != 0 && p.readVer == p.seenVer || cfg.slip == slipClock,
 		Grace:     cfg.grace,
 	}
 	if cfg.grace == Closed && p.window {
@@ -71,8 +71,11 @@ func (p *process) token() Token {
 
 func (p *process) unread() { p.readVer, p.readTok = 0, 0 }
 
-func (p *process) failedStore() {
+func (p *process) failedStore(c *chooser) {
 	p.m.Failed()
+	if p.m.Stored() != NoAnswer {
+		c.broken("I7: a Store that fails is asked again at once")
+	}
 	p.unread()
 }
 
@@ -87,6 +90,7 @@ func (w *world) rest(cfg *config, i int, step Step) {
 		p.looked = said != NoAnswer && p.readVer == w.store.ver
 	}
 	p.m.Rested()
+	p.unsent = false
 	p.unread()
 	w.release(cfg, i)
 }
@@ -157,14 +161,21 @@ func (w *world) renewAccess(cfg *config, i int) {
 func (w *world) saveDraft(cfg *config, i int, c *chooser) {
 	p := &w.procs[i]
 	draft := p.m.Draft(cfg.care)
+	if p.m.Doubt && draft.Marking.There && !draft.Marking.Doubt {
+		c.broken("IE: an unknown outcome is not told")
+	}
 	switch w.save(cfg, i, draft, p.known, c) {
 	case done:
 		p.m.Saved(draft)
 	case conflict:
 		p.m.Conflicted()
 		p.unread()
+		if cfg.slip == slipWinner && w.store.ver != 0 {
+			w.load(cfg, i, c)
+			w.publish(cfg, i, c)
+		}
 	case failed:
-		p.failedStore()
+		p.failedStore(c)
 	}
 }
 
@@ -176,7 +187,7 @@ func (w *world) takeLease(cfg *config, i int, c *chooser) {
 		return
 	case w.mayFail(cfg, c):
 		c.say("  no answer", i)
-		p.failedStore()
+		p.failedStore(c)
 		return
 	case w.lease.holder != 0 && !p.holds:
 		c.say("  somebody else has it", i)
@@ -216,6 +227,10 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 	r := p.req
 	p.sending = false
 	was := p.m.Known
+	p.unsent = o == NotProcessed
+	if o == NotProcessed && cfg.slip == slipCount {
+		o = Unknown
+	}
 	if !p.m.Answered(r.parent, o, cfg.care, 1) {
 		if o == NewToken {
 			w.checkDropped(i, r, was, c)

@@ -133,7 +133,7 @@ func (w *world) packProcess(k *packer, i int, place *[maxProcs]int, undo bool) {
 	}
 	k.put(seen, 2)
 	marked := w.store.rec.Marking.There
-	k.putBits(aged, p.old && seen != 0 && (marked || aged || undo), p.looked && marked, p.waiting, p.window, p.sending, p.holds)
+	k.putBits(aged, p.old && seen != 0 && (marked || aged || undo), p.looked && marked, p.waiting, p.window, p.sending, p.holds, p.unsent)
 	k.put(uint64(p.req.at), 2)
 	if p.req.at != noRequest {
 		k.put(uint64(p.req.tok), 4)
@@ -195,10 +195,18 @@ func (w *world) String() string {
 			is   bool
 			text string
 		}{
-			{p.m.Newest == Held, "held"}, {p.m.Newest == Loose, "loose"}, {p.m.End == Refused, "refused"},
-			{p.m.End == Ended, "ended"}, {p.m.Doubt, "in doubt"}, {p.m.ready, "ready"}, {p.waiting, "waiting"},
-			{p.window, "window"}, {p.sending, "sending"}, {p.req.at == onItsWay, "request on its way"},
-			{p.req.at == processed, "answer on its way"}, {p.old, "old"},
+			{p.m.Newest == Held, "held"},
+			{p.m.Newest == Loose, "loose"},
+			{p.m.End == Refused, "refused"},
+			{p.m.End == Ended, "ended"},
+			{p.m.Doubt, "in doubt"},
+			{p.m.ready, "ready"},
+			{p.waiting, "waiting"},
+			{p.window, "window"},
+			{p.sending, "sending"},
+			{p.req.at == onItsWay, "request on its way"},
+			{p.req.at == processed, "answer on its way"},
+			{p.old, "old"},
 		} {
 			if x.is {
 				b.WriteString(", " + x.text)

@@ -45,6 +45,7 @@ type process struct {
 	window    bool  // the grace period of the known token, counted from the first send
 	sending   bool  // the loop waits for the answer to req
 	holds     bool  // the lease is this round's
+	unsent    bool  // under this round's marker nothing was processed
 	req       request
 }
 

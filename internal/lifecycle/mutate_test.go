@@ -71,7 +71,7 @@ func TestEveryBreakOfTheTableIsFound(t *testing.T) {
 	breaks := tableBreaks()
 	n := 0
 	for i, b := range breaks {
-		if !long && i%7 != 0 {
+		if !long && i%7 != 0 || raced && i > 7 {
 			continue
 		}
 		n++

@@ -16,20 +16,34 @@ type promise struct {
 }
 
 var promises = []promise{
-	{"A flight, with the saving of its result, is shorter than a span.", "I1",
-		config{server: strict, leases: false, budget: budget{shortSpan: 1}.of()}},
-	{"The same, with a lease.", "",
-		config{server: strict, leases: true, budget: budget{shortSpan: 1}.of()}},
-	{"A lease lasts as long as the flight of its holder.", "",
-		config{server: strict, leases: true, budget: budget{shortLease: 1}.of()}},
-	{"The same, and the Store loses the marker.", "I2",
-		config{server: strict, leases: true, budget: budget{shortLease: 1, lostWrite: 1}.of()}},
-	{"A Store without leases does not lose a write that it has confirmed.", "I1",
-		config{server: strict, leases: false, budget: budget{lostWrite: 1}.of()}},
-	{"A Store that has an old record again says so.", "I2",
-		config{server: strict, leases: true, budget: budget{silentLoss: 1}.of()}},
-	{"The server's grace period is as long as the program says.", "IE",
-		config{server: graceSame, leases: true, budget: budget{shortWindow: 1, lostMessage: 1}.of()}},
+	{
+		"A flight, with the saving of its result, is shorter than a span.", "I1",
+		config{server: strict, leases: false, budget: budget{shortSpan: 1}.of()},
+	},
+	{
+		"The same, with a lease.", "",
+		config{server: strict, leases: true, budget: budget{shortSpan: 1}.of()},
+	},
+	{
+		"A lease lasts as long as the flight of its holder.", "",
+		config{server: strict, leases: true, budget: budget{shortLease: 1}.of()},
+	},
+	{
+		"The same, and the Store loses the marker.", "I2",
+		config{server: strict, leases: true, budget: budget{shortLease: 1, lostWrite: 1}.of()},
+	},
+	{
+		"A Store without leases does not lose a write that it has confirmed.", "I1",
+		config{server: strict, leases: false, budget: budget{lostWrite: 1}.of()},
+	},
+	{
+		"A Store that has an old record again says so.", "I2",
+		config{server: strict, leases: true, budget: budget{silentLoss: 1}.of()},
+	},
+	{
+		"The server's grace period is as long as the program says.", "IE",
+		config{server: graceSame, leases: true, budget: budget{shortWindow: 1, lostMessage: 1}.of()},
+	},
 }
 
 func (p *promise) explore() *search {

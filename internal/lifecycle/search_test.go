@@ -209,6 +209,12 @@ func (s *search) story() string {
 		step(s.badBy)
 		fmt.Fprintf(&b, "     %s\n", w.String())
 	}
+	if h := newHealer(s.cfg); s.badBy < 0 {
+		b.WriteString("From here on there are no more faults, and everybody gets their turn:\n")
+		h.told = &b
+		h.check(&w)
+		fmt.Fprintf(&b, "     and so on: %s\n", w.String())
+	}
 	return b.String()
 }
 

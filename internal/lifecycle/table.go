@@ -1,18 +1,18 @@
 package lifecycle
 
 // Sets that several rows share.
-var (
-	answered  = of(HasRecord, HasNothing, Tombstone)
-	unsaved   = of(Held, Loose)
-	usable    = of(Fresh, Due)
-	inDoubt   = of(ReadyAgain, Used, OtherOld)
-	guarded   = of(Careful, StoreMayFail)
-	something = of(Fresh, Due, Over)
-	over      = of(Refused, Ended, LoggedOut)
+const (
+	answered  set[Stored] = 1<<HasRecord | 1<<HasNothing | 1<<Tombstone
+	unsaved   set[Newest] = 1<<Held | 1<<Loose
+	usable    set[Token]  = 1<<Fresh | 1<<Due
+	inDoubt   set[Marker] = 1<<ReadyAgain | 1<<Used | 1<<OtherOld
+	guarded   set[Care]   = 1<<Careful | 1<<StoreMayFail
+	something set[Token]  = 1<<Fresh | 1<<Due | 1<<Over
+	over      set[End]    = 1<<Refused | 1<<Ended | 1<<LoggedOut
 )
 
 // Table is the decision, row by row. docs/protocol.md explains it.
-var Table = Rows{
+var Table = Rows{ //nolint:gochecknoglobals // a constant, if Go had those of this type
 	// Before the Store is read.
 	{Name: "a look is asked for", Stored: of(NotAsked), Look: of(Yes), Step: Load},
 	{Name: "the next attempt is not due", Stored: of(NotAsked), Waiting: of(Yes), Step: Rest},

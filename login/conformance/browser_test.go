@@ -99,6 +99,7 @@ func (b *browser) fill(base *url.URL, page string) *http.Request {
 	}
 	values := url.Values{}
 	b.inputs(form, values)
+	b.outside(doc, attr(form, "id"), values)
 	if !strings.EqualFold(attr(form, "method"), "post") {
 		action.RawQuery = values.Encode()
 		req, _ := http.NewRequest(http.MethodGet, action.String(), nil)
@@ -129,6 +130,17 @@ func (b *browser) inputs(n *html.Node, values url.Values) {
 	}
 	for c := n.FirstChild; c != nil; c = c.NextSibling {
 		b.inputs(c, values)
+	}
+}
+
+// outside presses the button of a logout, which need not be inside its form.
+func (b *browser) outside(n *html.Node, form string, values url.Values) {
+	name := attr(n, "name")
+	if form != "" && n.Type == html.ElementNode && n.Data == "button" && attr(n, "form") == form && name == "logout" {
+		values.Set(name, attr(n, "value"))
+	}
+	for c := n.FirstChild; c != nil; c = c.NextSibling {
+		b.outside(c, form, values)
 	}
 }
 

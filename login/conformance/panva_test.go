@@ -2,9 +2,11 @@ package conformance
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -109,7 +112,15 @@ func panvaClients(p places, key *ecdsa.PrivateKey) []map[string]any {
 	byKey["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "mine", Use: "sig", Algorithm: "ES256"}}}
 	pushed := base("pushed", "client_secret_basic")
 	pushed["require_pushed_authorization_requests"] = true
+	byRequest := base("request object", "private_key_jwt")
+	byRequest["token_endpoint_auth_signing_alg"], byRequest["request_object_signing_alg"] = "ES256", "ES256"
+	byRequest["require_signed_request_object"] = true
+	byRequest["jwks"] = byKey["jwks"]
+	told := base("backchannel", "client_secret_basic")
+	told["backchannel_logout_uri"] = p.app.URL + "/backchannel"
+	told["backchannel_logout_session_required"] = true
 	return []map[string]any{
+		told, byRequest,
 		base("client_secret_basic", "client_secret_basic"), base("client_secret_post", "client_secret_post"),
 		base("client_secret_jwt", "client_secret_jwt"), base("none", "none"), byKey, signed, pushed,
 	}
@@ -140,6 +151,8 @@ func TestPanva(t *testing.T) {
 		{ID: "none"},
 		{ID: "signed", Secret: panvaSecret},
 		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
+		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true},
+		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true, PushRequests: true},
 	} {
 		s := make(c)
 		t.Run(c.ID, func(t *testing.T) {
@@ -176,6 +189,9 @@ func TestPanva(t *testing.T) {
 	t.Run("form_post", s.testFormPost)
 	t.Run("denied", s.testDenied)
 	t.Run("max_age and prompt", s.testPrompt)
+	t.Run("resource indicators", s.testResources)
+	t.Run("registration", s.testRegistration)
+	t.Run("back-channel logout", make(&login.Client{ID: "backchannel", Secret: panvaSecret}).testBackChannel)
 }
 
 // mediaTypes notes what kind of answers come.
@@ -248,5 +264,112 @@ func (s *server) testPrompt(t *testing.T) {
 	session := again.signIn(t)
 	if session.IDToken.AuthTime.IsZero() {
 		t.Error("there is no auth_time")
+	}
+}
+
+// testResources refreshes a login for another resource than the client's own: this
+// server answers invalid_target to one that was not granted.
+func (s *server) testResources(t *testing.T) {
+	one := *s
+	client := *s.client
+	client.Resources = []string{"https://a.example"}
+	req := *s.request
+	req.Resources = []string{"https://b.example"}
+	one.client, one.request = &client, &req
+	session := one.signIn(t)
+	tok, err := client.RefreshToken().Refresh(t.Context(), session.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range []string{session.Token.AccessToken, tok.AccessToken} {
+		var claims struct {
+			Audience string `json:"aud"`
+		}
+		parts := strings.Split(raw, ".")
+		if len(parts) != 3 {
+			t.Fatal("the access token is no JWT")
+		}
+		b, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err != nil || json.Unmarshal(b, &claims) != nil || claims.Audience != "https://b.example" {
+			t.Errorf("aud = %q, %v", claims.Audience, err)
+		}
+	}
+}
+
+// testRegistration registers a client, logs in with it, and ends it.
+func (s *server) testRegistration(t *testing.T) {
+	ctx, p := t.Context(), s.client.Provider
+	m := &login.ClientMetadata{
+		RedirectURIs: s.places.redirectURLs(), ApplicationType: "native", TokenEndpointAuthMethod: "client_secret_post",
+		GrantTypes: []string{"authorization_code", "refresh_token"}, ClientName: "Registered",
+	}
+	rs := &login.Registrations{Cache: new(authtrip.MemoryCache), Metadata: m}
+	r, err := rs.Register(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := rs.Register(ctx, p); err != nil || again.ClientID != r.ClientID {
+		t.Errorf("the second time: %v", err)
+	}
+	one := *s
+	if one.client, err = r.Client(p); err != nil {
+		t.Fatal(err)
+	}
+	one.testLogin(t)
+	if r, err = p.ReadRegistration(ctx, r); err != nil || r.ClientName != "Registered" {
+		t.Fatal(err)
+	}
+	m.ClientName = "Renamed"
+	if r, err = p.UpdateRegistration(ctx, r, m); err != nil || r.ClientName != "Renamed" {
+		t.Fatal(err)
+	}
+	if err = p.DeleteRegistration(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = p.ReadRegistration(ctx, r); err == nil {
+		t.Error("the client is still there")
+	}
+}
+
+// testBackChannel logs out at the server, which tells the application.
+func (s *server) testBackChannel(t *testing.T) {
+	told := make(chan *login.LogoutToken, 1)
+	mux := http.NewServeMux()
+	mux.Handle("POST /backchannel", &login.BackChannelLogout{
+		Client:   s.client,
+		OnError:  func(_ *http.Request, err error) { t.Error(err) },
+		OnLogout: func(_ context.Context, lt *login.LogoutToken) error { told <- lt; return nil },
+	})
+	s.places.app.handler.Store(mux)
+	b := s.browser(t)
+	at, tx, err := s.client.AuthCodeURL(t.Context(), s.request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _ := b.visit(at, redirectURL)
+	session, err := s.client.Exchange(t.Context(), tx, back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := session.Token.Extra("id_token").(string)
+	if at, err = s.client.LogoutURL(t.Context(), &login.LogoutRequest{IDToken: raw, RedirectURL: redirectURL, State: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	if back, _ = b.visit(at, redirectURL); !strings.HasSuffix(back, "?state=s") {
+		t.Errorf("the logout leads to %s", back)
+	}
+	var claims struct {
+		SID string `json:"sid"`
+	}
+	if err = session.IDToken.Claims(&claims); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case lt := <-told:
+		if lt.SessionID == "" || lt.SessionID != claims.SID || lt.Subject != session.IDToken.Subject {
+			t.Error("the logout token names another session")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the server told nobody")
 	}
 }

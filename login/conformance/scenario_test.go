@@ -184,7 +184,10 @@ func (s *server) testAPI(t *testing.T) {
 	a := &api{good: func(token string) bool { return token != "" && token != first }}
 	books := httptest.NewServer(a)
 	defer books.Close()
-	src := s.client.Source(session)
+	src := s.client.Source()
+	if err := src.SetToken(t.Context(), session.Token); err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = src.Close() }()
 	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
 	for range 2 {
@@ -229,7 +232,10 @@ func (s *server) testRotation(t *testing.T) {
 
 func (s *server) testUserInfo(t *testing.T) {
 	session := s.signIn(t)
-	src := s.client.Source(session)
+	src := s.client.Source()
+	if err := src.SetToken(t.Context(), session.Token); err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = src.Close() }()
 	users := s.client.UserInfoSource(src)
 	defer func() { _ = users.Close() }()

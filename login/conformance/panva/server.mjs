@@ -15,6 +15,8 @@ lines.once('line', async (line) => {
   const provider = new Provider(issuer, {
     clients,
     cookies: { keys: ['only', 'a', 'test'] },
+    // The application is on this machine too, which the server's own dispatcher refuses.
+    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
     claims: { openid: ['sub'], email: ['email'] },
     scopes: ['openid', 'offline_access', 'email'],
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, email: `${id}@example.com` }) }),
@@ -23,6 +25,13 @@ lines.once('line', async (line) => {
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
     enabledJWA: { introspectionSigningAlgValues: ['RS256'], userinfoSigningAlgValues: ['RS256'] },
     features: {
+      backchannelLogout: { enabled: true },
+      registration: { enabled: true },
+      registrationManagement: { enabled: true, rotateRegistrationAccessToken: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (ctx, resource) => ({ scope: 'openid', audience: resource, accessTokenFormat: 'jwt' }),
+      },
       devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
       deviceFlow: { enabled: true },
@@ -32,6 +41,7 @@ lines.once('line', async (line) => {
       pushedAuthorizationRequests: { enabled: true },
       revocation: { enabled: true },
       rpInitiatedLogout: { enabled: true },
+      requestObjects: { enabled: true },
       userinfo: { enabled: true },
     },
   });

@@ -1,0 +1,282 @@
+package login_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
+	"example.com/authtrip/login"
+)
+
+// A login for one resource was refreshed for those of the Client. A server that
+// compares them answered invalid_target, and the session ended.
+func TestRefreshAsksForTheResourcesOfItsLogin(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		client, login, want []string
+	}{
+		"of the login":           {[]string{"https://a.example"}, []string{"https://b.example", "urn:c"}, []string{"https://b.example", "urn:c"}},
+		"of the client":          {[]string{"https://a.example"}, nil, []string{"https://a.example"}},
+		"none, by choice":        {[]string{"https://a.example"}, []string{}, nil},
+		"none":                   {nil, nil, nil},
+		"of the login, no other": {nil, []string{"https://b.example"}, []string{"https://b.example"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := newOP(t)
+				c := o.client()
+				c.Resources = tt.client
+				s, err := o.run(t, c, &login.AuthRequest{Resources: tt.login})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tok := s.Token
+				for range 2 { // the second one with what the first has returned
+					if tok, err = c.RefreshToken().Refresh(t.Context(), tok); err != nil {
+						t.Fatal(err)
+					}
+					if form, _ := o.last("/token"); !slices.Equal(form["resource"], tt.want) {
+						t.Errorf("resource = %q, want %q", form["resource"], tt.want)
+					}
+				}
+				src := sourceOf(t, c, s)
+				defer src.Close()
+				wait(time.Hour)
+				if _, err := src.Token(); err != nil {
+					t.Fatal(err)
+				}
+				if form, _ := o.last("/token"); !slices.Equal(form["resource"], tt.want) {
+					t.Errorf("resource of the Source = %q, want %q", form["resource"], tt.want)
+				}
+				if id, ok := s.Token.Extra("id_token").(string); !ok || id == "" || s.Token.Extra("token_type") != "Bearer" {
+					t.Error("members of the token response are lost")
+				}
+			})
+		})
+	}
+}
+
+// silent is a token endpoint that takes a request and never answers.
+func silent(o *op) (stop func()) {
+	ctx, stop := context.WithCancel(context.Background())
+	o.handle["/token"] = func(http.ResponseWriter, *http.Request) { <-ctx.Done() }
+	return stop
+}
+
+// A token endpoint that takes the request and says nothing held up the login for
+// ever.
+func TestExchangeHasADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		c := o.client()
+		asked, tx := begin(t, c, nil)
+		q := callback(o.consent(asked))
+		defer silent(o)()
+		start := time.Now()
+		_, err := c.Exchange(t.Context(), tx, q)
+		if took := time.Since(start); err == nil || took != 30*time.Second {
+			t.Errorf("took %v, error %v", took, err)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error = %v, want a deadline's", err)
+		}
+	})
+}
+
+// The same for a device login: one poll without an answer, and the login never
+// ended.
+func TestDevicePollHasADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		device(o)
+		answers := o.handle["/token"]
+		c := o.client()
+		d, err := c.DeviceAuth(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := silent(o)
+		defer stop()
+		go func() { wait(20 * time.Second); o.mu.Lock(); o.handle["/token"] = answers; o.mu.Unlock() }()
+		if _, err := c.DeviceToken(t.Context(), d, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A grant without a user has one too.
+func TestClientCredentialsHaveADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		c := o.client()
+		if _, err := c.Provider.Metadata(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer silent(o)()
+		start := time.Now()
+		if _, err := c.ClientCredentials(nil).Refresh(t.Context(), nil); err == nil || time.Since(start) > time.Minute {
+			t.Errorf("took %v, error %v", time.Since(start), err)
+		}
+	})
+}
+
+// A browser that went away while the code was exchanged took the answer with it:
+// the code was spent, and the tokens were lost.
+func TestRule65ExchangeOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		o.handle["/token"] = func(w http.ResponseWriter, r *http.Request) { wait(3 * time.Second); o.serveToken(w, r) }
+		c := o.client()
+		asked, tx := begin(t, c, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s, err := c.Exchange(ctx, tx, callback(o.consent(asked)))
+		if err != nil || s.IDToken.Subject != "alice" {
+			t.Errorf("error = %v", err)
+		}
+		// One that has left before finds nothing spent.
+		asked, tx = begin(t, c, nil)
+		q := callback(o.consent(asked))
+		n := o.count("/token")
+		if _, err = c.Exchange(ctx, tx, q); !errors.Is(err, context.DeadlineExceeded) || o.count("/token") != n {
+			t.Errorf("error = %v, codes spent %d", err, o.count("/token")-n)
+		}
+		if _, err = c.Exchange(t.Context(), tx, q); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// RFC 8693 has token_type N_A for a token that is none for a request's header; the
+// exchange refused it.
+func TestTokenExchangeTakesATokenThatIsNoAccessToken(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.token = func(m map[string]any) {
+		m["token_type"], m["issued_token_type"] = "N_A", "urn:ietf:params:oauth:token-type:saml2"
+	}
+	c := o.client()
+	subject := func(context.Context) (string, string, error) { return "theirs", "their:type", nil }
+	tok, err := c.TokenExchange(nil, subject).Refresh(t.Context(), nil)
+	if err != nil || tok.Extra("issued_token_type") != "urn:ietf:params:oauth:token-type:saml2" {
+		t.Errorf("error = %v", err)
+	}
+	_, err = c.ClientCredentials(nil).Refresh(t.Context(), nil)
+	wantCheck(t, err, "token_type")
+}
+
+// Step-up dropped what the session could do before, and asked for openid where no
+// login ever had.
+func TestRule67StepUpAsksForTheUnion(t *testing.T) {
+	t.Parallel()
+	ch := authtrip.Challenge{Scope: "books.write openid2 books.read", ACRValues: []string{"mfa"}, MaxAge: -1}
+	for name, tt := range map[string]struct {
+		req  *login.AuthRequest
+		want string
+	}{
+		"of the client":            {login.StepUp(ch), "openid books.read books.write openid2"},
+		"of the session":           {(&login.Session{Scopes: []string{"a"}}).StepUp(ch), "a books.write openid2 books.read"},
+		"of a session with openid": {(&login.Session{Scopes: []string{"a"}, IDToken: new(login.IDToken)}).StepUp(ch), "openid a books.write openid2 books.read"},
+		"without a scope":          {(&login.Session{Scopes: []string{"a"}}).StepUp(authtrip.Challenge{MaxAge: -1}), "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOP(t)
+			c := o.client()
+			c.Scopes = []string{"openid", "books.read"}
+			asked, _ := begin(t, c, tt.req)
+			if asked.Get("scope") != tt.want {
+				t.Errorf("scope = %q, want %q", asked.Get("scope"), tt.want)
+			}
+		})
+	}
+}
+
+// At a server that is none of OpenID Connect a login failed after the user had
+// logged in, with a word about keys.
+func TestOpenIDAtAServerWithoutKeysIsSaidBeforeTheBrowserOpens(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.metadata = func(m map[string]any) { delete(m, "jwks_uri") }
+	c := o.client()
+	_, _, err := c.AuthCodeURL(t.Context(), nil)
+	_, derr := c.DeviceAuth(t.Context(), nil)
+	for _, err := range []error{err, derr} {
+		if err == nil || err.Error() != "login: Client.Scopes: openid is asked for (as it is if Scopes is nil), and the provider has no jwks_uri: without ID tokens, set Scopes to those of the API" {
+			t.Errorf("error = %v", err)
+		}
+	}
+	c.Scopes = []string{"books"}
+	if s, err := o.run(t, c, login.StepUp(authtrip.Challenge{Scope: "more"})); err != nil || s.IDToken != nil {
+		t.Errorf("without openid: %v", err)
+	}
+}
+
+// Handlers asked for keys that a login without openid does not need, and failed where
+// they could not be had.
+func TestHandlersNeedNoKeysWithoutOpenID(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.handle["/keys"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
+	c := o.client()
+	c.Scopes = []string{"books"}
+	h := &login.Handlers{Client: c}
+	app := newWeb(o, h)
+	var got *oauth2.Token
+	h.OnLogin = func(_ http.ResponseWriter, _ *http.Request, s *login.Session) error { got = s.Token; return nil }
+	b := newBrowser(t, o)
+	_, at := b.get("https://app.example/login")
+	if resp, _ := b.get(callback(o.consent(at.Query()))); resp.StatusCode != http.StatusSeeOther || got == nil {
+		t.Errorf("status %d %v", resp.StatusCode, app.failed)
+	}
+}
+
+// User info was asked for at the endpoint for clients without a certificate, and a
+// client with a key whose tokens are bound to its certificate could use none of the
+// endpoints that are for it.
+func TestAliasesForCertificates(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(c *login.Client){
+		"tls_client_auth": func(c *login.Client) { c.Secret, c.AuthMethod = "", "tls_client_auth" },
+		"bound tokens":    func(c *login.Client) { c.CertificateBoundTokens = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOP(t)
+			hosts := map[string]string{}
+			o.network.Handle("https://mtls.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				hosts[r.URL.Path] = r.Host
+				o.ServeHTTP(w, r)
+			}))
+			o.metadata = func(m map[string]any) {
+				m["mtls_endpoint_aliases"] = map[string]string{
+					"token_endpoint": "https://mtls.example/token", "userinfo_endpoint": "https://mtls.example/userinfo",
+				}
+			}
+			o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"sub": "alice"}) }
+			c := o.client()
+			change(c)
+			s, err := o.run(t, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := sourceOf(t, c, s)
+			defer src.Close()
+			if _, err := c.UserInfoSource(src).UserInfo(t.Context()); err != nil || len(hosts) != 2 {
+				t.Errorf("requests to the aliases = %v, %v", hosts, err)
+			}
+		})
+	}
+}

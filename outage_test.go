@@ -1,0 +1,165 @@
+package authtrip_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
+)
+
+// endpoint is a token endpoint that is down for a while, and answers in ten
+// milliseconds. It counts.
+type endpoint struct {
+	down     atomic.Bool
+	asked    atomic.Int64
+	inside   atomic.Int64
+	most     atomic.Int64
+	answered sync.Map // by refresh token
+}
+
+func (e *endpoint) Refresh(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	e.asked.Add(1)
+	n := e.inside.Add(1)
+	defer e.inside.Add(-1)
+	for m := e.most.Load(); n > m && !e.most.CompareAndSwap(m, n); m = e.most.Load() {
+	}
+	wait(10 * time.Millisecond)
+	if e.down.Load() {
+		return nil, &authtrip.RefreshError{StatusCode: 503, Err: errors.New("down")}
+	}
+	return &oauth2.Token{AccessToken: "new-" + old.RefreshToken, RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
+}
+
+// crowdOf is that many sessions whose access tokens have expired.
+func crowdOf(t *testing.T, e *endpoint, n int) *authtrip.Sources {
+	t.Helper()
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: e}, MaxSources: 4 * n}
+	for i := range n {
+		tok := &oauth2.Token{AccessToken: fmt.Sprint("old-", i), RefreshToken: fmt.Sprint("r", i), Expiry: time.Now().Add(time.Minute)}
+		if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), tok); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(2 * time.Minute)
+	return users
+}
+
+// A server that came back from an outage was met by everybody at once, each session had
+// found out by itself that it was down, and each waited for up to half a minute more.
+func TestOutageIsOneFactForAllSessions(t *testing.T) {
+	sessions := 10_000
+	if raceEnabled {
+		sessions = 2_000
+	}
+	synctest.Test(t, func(t *testing.T) {
+		e := new(endpoint)
+		users := crowdOf(t, e, sessions)
+		defer users.Close()
+		e.down.Store(true)
+		began := time.Now()
+		restored := began.Add(time.Minute)
+		var served atomic.Int64
+		var last atomic.Int64
+		var all sync.WaitGroup
+		for i := range sessions {
+			all.Go(func() {
+				ctx := authtrip.WithKey(t.Context(), fmt.Sprint(i))
+				wait(time.Duration(i) * time.Minute / time.Duration(sessions))
+				for {
+					_, err := users.TokenContext(ctx)
+					if err == nil {
+						break
+					}
+					if errors.Is(err, authtrip.ErrReauthRequired) {
+						t.Errorf("session %d: %v", i, err)
+						return
+					}
+					wait(2 * time.Second) // a user who tries again
+				}
+				served.Add(1)
+				last.Store(max(last.Load(), int64(time.Since(began))))
+			})
+		}
+		wait(time.Until(restored))
+		during := e.asked.Load()
+		e.most.Store(0)
+		e.down.Store(false)
+		all.Wait()
+		late := time.Duration(last.Load()) - time.Minute
+		t.Logf("token requests during the outage: %d; most at once after it: %d; last served %v after it", during, e.most.Load(), late)
+		if during > 100 {
+			t.Errorf("token requests during the outage = %d, want at most 100", during)
+		}
+		if late > 10*time.Second {
+			t.Errorf("the last session was served %v after the outage, want at most 10 s", late)
+		}
+		if most := e.most.Load(); most > 1024 {
+			t.Errorf("requests in flight at once = %d, want at most 1024", most)
+		}
+		if served.Load() != int64(sessions) || e.asked.Load() > int64(sessions)+during {
+			t.Errorf("served %d, token requests %d", served.Load(), e.asked.Load())
+		}
+	})
+}
+
+// A single session came back 1.5 s after an outage of 2 s, and up to 30 s after a long one.
+func TestSingleSessionIsBackSoonAfterAnOutage(t *testing.T) {
+	for _, outage := range []time.Duration{2 * time.Second, 20 * time.Second, 5 * time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			e := new(endpoint)
+			users := crowdOf(t, e, 1)
+			defer users.Close()
+			e.down.Store(true)
+			began := time.Now()
+			ctx := authtrip.WithKey(t.Context(), "0")
+			for {
+				_, err := users.TokenContext(ctx)
+				if err == nil {
+					break
+				}
+				wait(50 * time.Millisecond)
+				if time.Since(began) >= outage {
+					e.down.Store(false)
+				}
+			}
+			late, want := time.Since(began)-outage, max(1100*time.Millisecond, outage/20)
+			t.Logf("outage of %v: %d token requests, back %v after it", outage, e.asked.Load(), late)
+			if late > min(want, 31*time.Second) {
+				t.Errorf("back %v after an outage of %v, want at most %v", late, outage, want)
+			}
+		})
+	}
+}
+
+// One session that the server refuses is no outage for the others.
+func TestRefusedSessionsAreNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuses := map[string]bool{"r0": true, "r1": true, "r2": true, "r3": true}
+		grant := authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if refuses[old.RefreshToken] {
+				return nil, &authtrip.RefreshError{Code: "invalid_grant", StatusCode: 400, Err: authtrip.ErrSessionEnded}
+			}
+			return &oauth2.Token{AccessToken: "new", Expiry: time.Now().Add(time.Hour)}, nil
+		})
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: grant}}
+		defer users.Close()
+		for i := range 8 {
+			src := users.Source(fmt.Sprint(i))
+			if err := src.SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("r", i)}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := src.Token()
+			if got := errors.Is(err, authtrip.ErrSessionEnded); got != (i < 4) || i >= 4 && err != nil {
+				t.Errorf("session %d: %v", i, err)
+			}
+		}
+	})
+}
