@@ -348,7 +348,7 @@ func (r *round) finish() {
 		// Others wait for a span only.
 		wait = 250 * time.Millisecond
 		if f != nil {
-			wait = min(max(wait, f.wait), saveTimeout)
+			wait = min(max(wait, f.wait), time.Second)
 		}
 	case !cur.usable():
 		return // who needs it will look

@@ -54,6 +54,13 @@ func (w *world) checkSend(p *process, rt *refreshToken) {
 	if rt.sending > 0 && !w.reusable && !w.allow && !rt.bare && !w.cells[rt.family.key].forgot {
 		w.breaks(p, "I1: %s is on its way twice", rt.name)
 	}
+	rt.excused = ""
+	switch {
+	case w.cells[rt.family.key].forgot, rt.bare:
+		rt.excused = "the Store had lost a marker and its save"
+	case w.couldNotSave(rt.family):
+		rt.excused = "the Store failed the process that had the answer, and no other"
+	}
 	now := time.Now()
 	p.busy = append(p.busy, now)
 	if n := len(p.busy); n > maxBusy && now.Sub(p.busy[n-1-maxBusy]) < 10*time.Second {
@@ -96,8 +103,9 @@ func (w *world) saved(p *process, c *cell, f recordFacts) {
 	if p != nil && p.last[c.key].before(f.position()) {
 		p.last[c.key] = f.position()
 	}
-	if rt := w.refresh[f.Refresh]; rt == nil || rt.spent.IsZero() {
-		c.forgot = false
+	if rt := w.refresh[f.Refresh]; !f.position().before(c.top) {
+		c.top = f.position()
+		c.forgot = c.forgot && rt != nil && !rt.spent.IsZero()
 	}
 }
 
@@ -125,15 +133,13 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 			who = leaf.name + " " + holder
 		}
 	}
-	switch c := w.cells[f.key]; {
+	switch {
 	case who == "":
 		w.lose(w.why(p, f), 1)
-	case c.forgot, rt.bare:
-		w.lose("the Store had lost a marker and its save", 1)
+	case rt.excused != "":
+		w.lose(rt.excused, 1)
 	case w.allow:
 		w.lose("refreshed without the Store", 1)
-	case w.couldNotSave(f):
-		w.lose("the Store failed the process that had the answer, and no other", 1)
 	default:
 		w.breaks(p, "I2: %s is sent again, and the session is lost, while %s", rt.name, who)
 	}
@@ -169,15 +175,18 @@ func (w *world) storeFails() bool {
 	return w.storeFaults > 0 || w.loses
 }
 
-// couldNotSave reports whether all who have the newest refresh token have not been able
-// to do anything with the Store since they had it.
+// couldNotSave reports whether the Store has failed all who have the newest refresh
+// token, again and again since they had it, or when there was hardly any time.
 func (w *world) couldNotSave(f *family) bool {
 	could := true
 	for _, leaf := range f.leaves {
 		for _, p := range w.slots {
-			if p != nil && !p.gone && p.has[leaf.name] {
-				could = could && p.failed > 0 && p.worked.Before(p.since[leaf.name])
+			if p == nil || p.gone || !p.has[leaf.name] {
+				continue
 			}
+			since := p.since[leaf.name]
+			late := p.failed > 0 && time.Since(since) < 5*time.Second
+			could = could && p.wrote.Before(since) && (p.failed > 2 || late)
 		}
 	}
 	return could
@@ -276,8 +285,8 @@ func (w *world) last() {
 		for _, p := range slots {
 			w.mu.Lock()
 			patience := time.Second
-			if w.cells[key].rolled && !w.watch {
-				patience = pause // who watches nothing finds a loss at its next refresh
+			if c := w.cells[key]; !w.watch && (c.rolled || factsOf(c.now.value).Marker != nil) {
+				patience = pause // who watches nothing finds a loss or a marker at its next refresh
 			}
 			ctx, cancel := context.WithTimeout(p.ctx, patience)
 			floor := p.floor[key]
@@ -306,6 +315,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 		}
 	case at != nil && time.Now().Before(at.expires):
 		w.breaks(p, "I6: %s is handed out, and was rejected", at.name)
+	case at != nil && time.Since(at.expires) < span: // its answer was slow, and its time counts from then
 	case at != nil:
 		w.breaks(p, "I6: %s is handed out, and has expired", at.name)
 	case c.now.value == "":

@@ -39,9 +39,9 @@ type process struct {
 	seen  string              // the last that it read
 	gone  bool
 
-	// Of its Store: when it last did what it was asked, how often it failed since, and
-	// since when the process has a refresh token.
-	worked time.Time
+	// Of its Store: when it last saved what it was asked to, how often it failed since,
+	// and since when the process has a refresh token.
+	wrote  time.Time
 	failed int
 	since  map[string]time.Time
 

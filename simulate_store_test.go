@@ -24,8 +24,9 @@ type cell struct {
 	// forgot is set while the Store has lost something of which nobody can know: its
 	// record is that of a refresh token that was used up.
 	forgot bool
-	wiped  bool // there was a time when nothing was there
-	rolled bool // it has lost something
+	top    position // of all that was ever there
+	wiped  bool     // there was a time when nothing was there
+	rolled bool     // it has lost something
 }
 
 type version struct {
@@ -148,9 +149,10 @@ func (s storeOf) do(ctx context.Context, op string, act func() error) error {
 	err := s.attempt(ctx, op, act)
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	if err == nil || errors.Is(err, authtrip.ErrNotFound) || errors.Is(err, authtrip.ErrConflict) {
-		s.p.worked, s.p.failed = time.Now(), 0
-	} else {
+	switch {
+	case err == nil && op == "save":
+		s.p.wrote, s.p.failed = time.Now(), 0
+	case err != nil && !errors.Is(err, authtrip.ErrNotFound) && !errors.Is(err, authtrip.ErrConflict):
 		s.p.failed++
 	}
 	return err
