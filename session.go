@@ -123,7 +123,7 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 		if f := s.failure(seen); !s.due(f) && !s.busy.Load() {
 			return nil, f.err
 		}
-		got, err := s.do(ctx, round{seen: seen, wanted: true})
+		got, err := s.do(ctx, round{seen: seen, why: wanted})
 		if err != nil || got.usable() {
 			return got, err
 		}
@@ -136,10 +136,10 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 // refresh replaces the token whatever its state.
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
-	got, err := s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+	got, err := s.do(ctx, round{seen: seen, why: byHand})
 	if err == nil && got == seen {
 		// It joined a round that had nothing to do.
-		got, err = s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	if err == nil && got == seen {
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
@@ -150,7 +150,7 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 // look lets a round look at the Store, and waits for it.
 func (s *session) look(ctx context.Context) {
 	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
-		_, _ = s.do(ctx, round{seen: cur, only: true, look: true})
+		_, _ = s.do(ctx, round{seen: cur, why: looking, look: lookNow})
 	}
 }
 
@@ -175,20 +175,19 @@ func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
 	}
 }
 
-// publish hands out snap, unless something newer is handed out by now, and returns what
-// is handed out.
-func (s *session) publish(snap *snapshot) *snapshot {
+// publish hands out snap, unless something newer is handed out by now.
+func (s *session) publish(snap *snapshot) {
 	for {
 		old := s.cur.Load()
 		if old.position().Compare(snap.position()) > 0 {
-			return old
+			return
 		}
 		snap.follow(old)
 		if s.set.shared {
 			snap.looked()
 		}
 		if s.cur.CompareAndSwap(old, snap) {
-			return snap
+			return
 		}
 	}
 }
