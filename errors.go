@@ -128,8 +128,11 @@ func explainRetrieve(re *oauth2.RetrieveError) *RefreshError {
 		e.StatusCode = re.Response.StatusCode
 		e.RetryAfter = wire.RetryAfter(re.Response.Header, time.Now())
 	}
-	e.ambiguous = e.StatusCode >= 500 || e.Code == "" && e.StatusCode < 300
-	e.Err = refusal(e.Code, "of the TokenSource")
+	e.ambiguous = e.Code == "" && e.StatusCode < 300
+	if re.Response != nil && mayBeProcessed(e.StatusCode, e.Code, re.Response.Header) {
+		e.ambiguous = true
+	}
+	e.Err = rejection(e.StatusCode, e.Code, re.ErrorDescription, "of the TokenSource")
 	return e
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
@@ -66,6 +67,14 @@ type Grant struct {
 	// clear text.
 	AllowInsecureHTTP bool
 }
+
+// Format implements [fmt.Formatter]: of g it prints the type and the endpoint alone.
+func (g Grant) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "authtrip.Grant{%s %q}", g.grantType(), g.TokenURL)
+}
+
+// LogValue implements [slog.LogValuer] as Format does.
+func (g Grant) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(g)) }
 
 const (
 	grantRefreshToken      = "refresh_token"
@@ -256,7 +265,7 @@ func (g *Grant) request(ctx context.Context, old *oauth2.Token) (url.Values, htt
 	return form, header, g.authenticate(ctx, header, form)
 }
 
-func (g *Grant) grantType() string {
+func (g Grant) grantType() string {
 	if g.Type == "" {
 		return grantRefreshToken
 	}

@@ -179,6 +179,9 @@ func TestForgetForgetsWhatIsUnsaved(t *testing.T) {
 		store := new(steps)
 		src := replicas(r, 1, store)[0]
 		src.AllowRefreshWithoutStore = true
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
 		store.before = func(ctx context.Context, op string) error { return errStoreDown }
 		expire(r)
 		if _, err := src.Token(); err != nil {

@@ -40,7 +40,7 @@ const (
 
 // calls of the Store, by what an attempt comes to. The test counts them.
 const (
-	callsRefresh = 6 // Load, Lease, Load, Save of the mark, Save of the token, release
+	callsRefresh = 5 // Load, Lease, Save of the marker, Save of the token, release
 	callsAdopt   = 1 // Load
 
 	callsApplication      = 2 // Load, Save
