@@ -328,7 +328,7 @@ func (r *round) emitFailure(err error) {
 	if re, ok := errors.AsType[*RefreshError](err); ok {
 		event.StatusCode, event.Code = re.StatusCode, re.Code
 	}
-	r.s.set.emit(event)
+	r.s.emit(event)
 }
 
 // finish lets go of what need not be remembered, and sees to it that what is not

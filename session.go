@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 
 	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/lifecycle"
@@ -94,8 +95,9 @@ type session struct {
 	busy    atomic.Bool              // there is a round: no need to start one
 	info    atomic.Pointer[userInfoEntry]
 
-	mu   sync.Mutex // guards work and its fields
-	work *work      // nil while there is nothing that a round would have to remember
+	mu     sync.Mutex // guards work and its fields, and events
+	work   *work      // nil while there is nothing that a round would have to remember
+	events []Event    // of rounds, which nobody was told of yet
 }
 
 func (s *session) shelf() shelf {
@@ -155,15 +157,23 @@ func (s *session) look(ctx context.Context) {
 }
 
 func (s *session) do(ctx context.Context, r round) (*snapshot, error) {
-	got, err := s.set.flights.Do(ctx, s.name, s.set.flightTimeout(), s.fly(r))
-	if errors.Is(err, flight.ErrClosed) {
-		return nil, ErrClosed
+	done := s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+	select {
+	case res := <-done:
+		s.tell()
+		got, _ := res.Val.(*snapshot)
+		if errors.Is(res.Err, flight.ErrClosed) {
+			return nil, ErrClosed
+		}
+		return got, res.Err
+	case <-ctx.Done():
+		s.tellAfter(done)
+		return nil, context.Cause(ctx)
 	}
-	return got, err
 }
 
 func (s *session) start(ctx context.Context, r round) {
-	s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+	s.tellAfter(s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r)))
 }
 
 func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
@@ -173,6 +183,41 @@ func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
 		own := r
 		return own.run(ctx, s)
 	}
+}
+
+// emit keeps an event of a round until the round is over: a hook may ask for a token,
+// or call Close, and would wait for the round that waits for it.
+func (s *session) emit(e Event) {
+	if s.set.onEvent == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, e)
+}
+
+// tell calls the hook with what is kept.
+func (s *session) tell() {
+	if s.set.onEvent == nil {
+		return
+	}
+	s.mu.Lock()
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	for _, e := range events {
+		s.set.emit(e)
+	}
+}
+
+func (s *session) tellAfter(done <-chan singleflight.Result) {
+	if s.set.onEvent == nil {
+		return
+	}
+	go func() {
+		<-done
+		s.tell()
+	}()
 }
 
 // publish hands out snap, unless something newer is handed out by now, and returns what

@@ -118,7 +118,7 @@ func (r *round) publish() {
 	r.s.mu.Unlock()
 
 	if blind {
-		r.s.set.emit(Event{Kind: EventTokenNotSaved, Err: err})
+		r.s.emit(Event{Kind: EventTokenNotSaved, Err: err})
 	}
 	if snap.usable() || r.answered {
 		r.s.failing.Store(nil)
@@ -128,7 +128,7 @@ func (r *round) publish() {
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
 		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
-			r.s.set.emit(Event{Kind: EventSessionExpiring})
+			r.s.emit(Event{Kind: EventSessionExpiring})
 		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
@@ -139,7 +139,7 @@ func (r *round) publish() {
 }
 
 func (r *round) done(kind EventKind) {
-	r.s.set.emit(Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests})
+	r.s.emit(Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests})
 }
 
 // save writes the newest record that is known, or takes the marker back.
