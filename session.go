@@ -139,12 +139,15 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, wanted: true, byHand: true})
-	if err == nil && got == seen {
-		// It joined a round that had nothing to do.
+	if err == nil && (got == seen || !got.usable()) {
+		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, wanted: true, byHand: true})
 	}
-	if err == nil && got == seen {
+	switch {
+	case err == nil && got == seen:
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
+	case err == nil && !got.usable():
+		err = &RefreshError{Err: errors.New("the token is no longer usable: try again")}
 	}
 	return got, err
 }
