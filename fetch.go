@@ -59,9 +59,9 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 	}
 	if blamed, _ := blamesToken(Challenges(resp.Header)); blamed && resp.StatusCode == http.StatusUnauthorized {
 		wire.Drain(resp.Body, maxDrain)
-		next, err := replacement(ctx, e.tokens, snap)
-		if err != nil {
-			return snap, nil, &UserInfoError{StatusCode: resp.StatusCode, Err: fmt.Errorf("the token was rejected: %w", err)}
+		next, nextErr := replacement(ctx, e.tokens, snap)
+		if nextErr != nil {
+			return snap, nil, &UserInfoError{StatusCode: resp.StatusCode, Err: fmt.Errorf("the token was rejected: %w", nextErr)}
 		}
 		snap = next
 		if resp, err = e.send(ctx, url, snap); err != nil {

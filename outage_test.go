@@ -18,11 +18,10 @@ import (
 // endpoint is a token endpoint that is down for a while, and answers in ten
 // milliseconds. It counts.
 type endpoint struct {
-	down     atomic.Bool
-	asked    atomic.Int64
-	inside   atomic.Int64
-	most     atomic.Int64
-	answered sync.Map // by refresh token
+	down   atomic.Bool
+	asked  atomic.Int64
+	inside atomic.Int64
+	most   atomic.Int64
 }
 
 func (e *endpoint) Refresh(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {

@@ -114,7 +114,6 @@ type Source struct {
 	private MemoryStore             // where Store is nil
 	flights flight.Group[*snapshot]
 	late    sync.WaitGroup
-	logins  sync.Mutex // one SetToken or Forget at a time
 }
 
 // session returns the session, and makes it at first use.

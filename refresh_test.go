@@ -655,12 +655,13 @@ func TestAnswerLostAfterCommit(t *testing.T) {
 				expire(r)
 				r.srv.Fail(authtriptest.TokenPath, lost)
 				_, err := r.src.Token()
-				if tt.reauth {
+				switch {
+				case tt.reauth:
 					wantIs(t, err, authtrip.ErrReauthRequired)
 					wantIs(t, err, authtrip.ErrInDoubt)
-				} else if tt.window < 0 {
+				case tt.window < 0:
 					wantIs(t, err, authtrip.ErrInDoubt)
-				} else if err != nil {
+				case err != nil:
 					t.Errorf("Token() error = %v", err)
 				}
 				wait(time.Hour / 2)

@@ -14,12 +14,9 @@ import (
 // and the moment in which there is another one, or an error. There is one at a time.
 // It takes the steps that [lifecycle.Decide] names, and has no opinion of its own.
 type round struct {
-	seen   *snapshot // the token that was found wanting
-	wanted bool      // somebody waits
-	byHand bool      // the token is to be replaced whatever its state
-	look   bool      // the Store is to be looked at in any case
-	blind  bool      // it was to be, and did not answer
-	only   bool      // and nobody asks for a token
+	seen *snapshot // the token that was found wanting
+	why  why
+	look look
 
 	s       *session
 	ctx     context.Context // ends with the time for a round
@@ -40,6 +37,28 @@ type round struct {
 	noted    bool  // err is counted
 	quiet    bool  // err is that of another session
 }
+
+// why is what a round is for.
+type why uint8
+
+const (
+	beforehand why = iota // the token is due for refresh, and nobody waits
+	wanted                // somebody waits for a token
+	byHand                // somebody waits for another token than there is, whatever its state
+	looking               // the Store is looked at, and nobody asks for a token
+)
+
+// somebody reports whether somebody waits for the round.
+func (w why) somebody() bool { return w == wanted || w == byHand }
+
+// look is whether the Store is to be looked at in any case.
+type look uint8
+
+const (
+	noLook     look = iota // only if a step needs it
+	lookNow                // it has not been asked yet
+	unanswered             // it was asked, and did not answer
+)
 
 // rereadInterval is how often a Store is asked whether somebody has logged in again.
 const rereadInterval = 5 * time.Second
@@ -68,6 +87,9 @@ func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
 			}
 			r.takeLease()
 		case lifecycle.Mark:
+			if !r.enter() {
+				return r.rest()
+			}
 			r.mark()
 		case lifecycle.Send:
 			if !r.enter() {
@@ -100,8 +122,8 @@ func (r *round) moment() lifecycle.Moment {
 		Token:     r.token(cur),
 		Grace:     r.grace(),
 		Care:      r.care(),
-		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.only && w.memory.Known == (lifecycle.Position{}),
-		Look:      r.look || cur != nil && r.s.set.shared && cur.rec != nil && !cur.loggedOut() && cur.lookDue() && !cur.due(),
+		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
+		Look:      r.look == lookNow || cur != nil && r.s.set.shared && cur.rec != nil && !cur.loggedOut() && cur.lookDue() && !cur.due(),
 		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
 	}
 }
@@ -110,9 +132,9 @@ func (r *round) token(cur *snapshot) lifecycle.Token {
 	switch known := r.s.work.memory.Known; {
 	case cur == nil && known == (lifecycle.Position{}):
 		return lifecycle.None
-	case cur.usable() && cur != r.seen, r.only:
+	case cur.usable() && cur != r.seen, r.why == looking:
 		return lifecycle.Fresh
-	case cur.usable() && !cur.due() && !r.byHand:
+	case cur.usable() && !cur.due() && r.why != byHand:
 		return lifecycle.Fresh
 	case cur.usable():
 		return lifecycle.Due
@@ -171,7 +193,7 @@ func (r *round) enter() bool {
 	if r.inside {
 		return true
 	}
-	ok, next, err := r.s.set.gate.enter(r.waiting, r.wanted)
+	ok, next, err := r.s.set.gate.enter(r.waiting, r.why.somebody())
 	r.inside = ok
 	if err != nil {
 		r.err = err
@@ -240,7 +262,7 @@ func (r *round) rest() (*snapshot, error) {
 	if failed != nil && !r.quiet && !errors.Is(failed, flight.ErrClosed) {
 		r.emitFailure(failed)
 	}
-	if cur.usable() && (cur != r.seen || failed == nil && !r.byHand) {
+	if cur.usable() && (cur != r.seen || failed == nil && r.why != byHand) {
 		return cur, nil
 	}
 	return nil, err
@@ -345,7 +367,7 @@ func (r *round) finish() {
 		w.timer.Stop()
 		w.timer = nil
 	}
-	if w.settled() && !r.blind {
+	if w.settled() && r.look != unanswered {
 		s.work = nil
 		return
 	}
@@ -354,7 +376,7 @@ func (r *round) finish() {
 	switch f := s.failure(cur); {
 	case !s.set.shared:
 		return
-	case r.blind && f != nil:
+	case r.look == unanswered && f != nil:
 		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
 		// Others wait for a span only.
@@ -365,5 +387,5 @@ func (r *round) finish() {
 	case !cur.usable():
 		return // who needs it will look
 	}
-	w.timer = time.AfterFunc(wait, func() { s.start(context.Background(), round{seen: s.cur.Load(), only: true, look: true}) })
+	w.timer = time.AfterFunc(wait, func() { s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: lookNow}) })
 }

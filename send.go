@@ -139,7 +139,7 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 		select {
 		case answers <- answer{tok, err}:
 		case <-left:
-			s.late(parent, known, answer{tok, err})
+			s.late(parent, known, answer{tok, err}) //nolint:contextcheck // its round is over
 		}
 	}()
 	timer := time.NewTimer(set.timeout)
@@ -168,7 +168,7 @@ func (s *session) late(parent lifecycle.Position, known *record, a answer) {
 	}
 	s.mu.Unlock()
 	if kept {
-		s.start(context.Background(), round{seen: s.cur.Load(), only: true, look: true})
+		s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: lookNow})
 	}
 }
 

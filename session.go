@@ -125,7 +125,7 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 		if f := s.failure(seen); !s.due(f) && !s.busy.Load() {
 			return nil, f.err
 		}
-		got, err := s.do(ctx, round{seen: seen, wanted: true})
+		got, err := s.do(ctx, round{seen: seen, why: wanted})
 		if err != nil || got.usable() {
 			return got, err
 		}
@@ -138,10 +138,10 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 // refresh replaces the token whatever its state.
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
-	got, err := s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+	got, err := s.do(ctx, round{seen: seen, why: byHand})
 	if err == nil && (got == seen || !got.usable()) {
 		// It joined a round that had nothing to do, or only had a look at the Store.
-		got, err = s.do(ctx, round{seen: seen, wanted: true, byHand: true})
+		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	switch {
 	case err == nil && got == seen:
@@ -155,7 +155,7 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 // look lets a round look at the Store, and waits for it.
 func (s *session) look(ctx context.Context) {
 	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
-		_, _ = s.do(ctx, round{seen: cur, only: true, look: true})
+		_, _ = s.do(ctx, round{seen: cur, why: looking, look: lookNow})
 	}
 }
 
@@ -223,20 +223,19 @@ func (s *session) tellAfter(done <-chan singleflight.Result) {
 	}()
 }
 
-// publish hands out snap, unless something newer is handed out by now, and returns what
-// is handed out.
-func (s *session) publish(snap *snapshot) *snapshot {
+// publish hands out snap, unless something newer is handed out by now.
+func (s *session) publish(snap *snapshot) {
 	for {
 		old := s.cur.Load()
 		if old.position().Compare(snap.position()) > 0 {
-			return old
+			return
 		}
 		snap.follow(old)
 		if s.set.shared {
 			snap.looked()
 		}
 		if s.cur.CompareAndSwap(old, snap) {
-			return snap
+			return
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (s shelf) lease(ctx context.Context, ttl time.Duration) (release func(), he
 	case errors.Is(err, errors.ErrUnsupported):
 		return func() {}, true, nil // a Store around one that has none
 	case err != nil && ctx.Err() != nil:
-		return func() {}, false, nil
+		return func() {}, false, nil //nolint:nilerr // held says it
 	case err != nil:
 		return func() {}, false, fmt.Errorf("authtrip: Store.Lease: %w", err)
 	}

@@ -38,8 +38,12 @@ func (r *round) load() {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	w := r.s.work
-	r.blind = (r.look || r.blind) && there.said == lifecycle.NoAnswer
-	r.look = false
+	if r.look != noLook {
+		r.look = noLook
+		if there.said == lifecycle.NoAnswer {
+			r.look = unanswered
+		}
+	}
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
 		w.memory.Know(lifecycle.Position{})
@@ -211,16 +215,24 @@ func (r *round) mayLose() bool {
 	return r.lost <= maxConflicts
 }
 
+// takeLease waits for the lease. Whoever has to wait for another process lets others
+// through the gate meanwhile.
 func (r *round) takeLease() {
 	began := time.Now()
-	release, held, err := r.s.shelf().lease(r.waiting, r.s.set.span())
+	soon, cancel := context.WithTimeout(r.waiting, pollInterval/2)
+	release, held, err := r.s.shelf().lease(soon, r.s.set.span())
+	cancel()
+	if !held && err == nil {
+		r.leave()
+		release, held, err = r.s.shelf().lease(r.waiting, r.s.set.span())
+	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	m := &r.s.work.memory
 	switch {
 	case held:
 		r.release, r.leased = release, time.Now()
-		m.Leased(lifecycle.Mine, time.Since(began) > pollInterval/2)
+		m.Leased(lifecycle.Mine, time.Since(began) >= pollInterval/2)
 	case err == nil:
 		r.err, r.noted = errElsewhere, false
 		m.Leased(lifecycle.Theirs, false)
