@@ -93,6 +93,7 @@ type session struct {
 	cur     atomic.Pointer[snapshot] // what is handed out
 	failing atomic.Pointer[failure]  // why there is nothing newer
 	busy    atomic.Bool              // there is a round: no need to start one
+	loads   atomic.Uint32            // how often the Store was asked
 	info    atomic.Pointer[userInfoEntry]
 
 	mu     sync.Mutex // guards work and its fields, and events
@@ -154,8 +155,13 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 
 // look lets a round look at the Store, and waits for it.
 func (s *session) look(ctx context.Context) {
-	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
-		_, _ = s.do(ctx, round{seen: cur, why: looking, look: lookNow})
+	loads := s.loads.Load()
+	for range 2 {
+		if cur := s.cur.Load(); cur == nil || s.loads.Load() != loads || ctx.Err() != nil {
+			return // there is nothing that could be wrong, or it was looked at since
+		}
+		// It may join a round that has read the Store already.
+		_, _ = s.do(ctx, round{seen: s.cur.Load(), why: looking, look: lookNow})
 	}
 }
 

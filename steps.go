@@ -32,6 +32,7 @@ func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 }
 
 func (r *round) load() {
+	r.s.loads.Add(1)
 	ctx, cancel := r.storeCtx()
 	defer cancel()
 	there := r.s.shelf().load(ctx)
