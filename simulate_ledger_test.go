@@ -309,7 +309,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	}
 	switch {
 	case at != nil && w.accepts(at):
-		if c.now.value == "" && w.watch {
+		if c.now.value == "" && w.watch && !at.family.revoked {
 			w.breaks(p, "I6: what the Store has lost is not back, and %s is there", at.name)
 		}
 	case at != nil && time.Now().Before(at.expires):
