@@ -129,7 +129,7 @@ func (r *round) publish() {
 		r.s.failing.Store(nil)
 	}
 	switch {
-	case rec.LoggedOut || rec.AccessToken == "":
+	case rec.LoggedOut, rec.AccessToken == "", !r.answered && !snap.usable():
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
 		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
