@@ -239,12 +239,12 @@ func (s storeOf) Load(ctx context.Context, key string) (value []byte, name strin
 	w := s.p.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := w.read(nil, string(value))
 	if s.p.seen != key+string(value) {
 		s.p.seen = key + string(value)
+		f := w.read(nil, string(value))
 		w.note(s.p, "reads %s %s", key, f)
+		s.p.has[f.Refresh] = true
 	}
-	s.p.has[f.Refresh] = true
 	return value, name, nil
 }
 
