@@ -46,9 +46,12 @@ FUZZTIME ?= 30s
 fuzz:
 	$(call EACH,$(CURDIR)/.ci/fuzz $(FUZZTIME))
 
-# The long form of the exploration and of the mutation: an hour, and some gigabytes.
+# The long form of the exploration and of the mutation: an hour, and some gigabytes. And
+# the simulation of SEEDS runs, some ten thousand a minute.
+SEEDS ?= 1000000
 explore:
 	AUTHTRIP_EXPLORE=long go test -v -timeout 3h ./internal/lifecycle
+	AUTHTRIP_SEEDS=$(SEEDS) go test -v -timeout 12h -run 'TestSimulation$$' .
 
 bench:
 	go test -run '^$$' -bench . -benchmem .

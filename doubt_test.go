@@ -11,45 +11,6 @@ import (
 	"example.com/authtrip/authtriptest"
 )
 
-// TestEightSecondsOfAFailingTokenEndpointEndNoSession: three requests were answered with
-// a failure, and the user was told to log in again, also after a restart, while the
-// refresh token was good.
-func TestEightSecondsOfAFailingTokenEndpointEndNoSession(t *testing.T) {
-	html := http.Header{"Content-Type": {"text/html"}}
-	for name, fault := range map[string]authtriptest.Fault{
-		"500":          {Status: http.StatusInternalServerError},
-		"502":          {Status: http.StatusBadGateway},
-		"503":          {Status: http.StatusServiceUnavailable},
-		"200 and HTML": {Status: http.StatusOK, Body: "<html>", Header: html},
-		"no answer":    {Reset: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
-				store := new(authtrip.MemoryStore)
-				all := replicas(r, 2, store)
-				if _, err := all[0].Token(); err != nil {
-					t.Fatal(err)
-				}
-				expire(r)
-				r.srv.FailAlways(authtriptest.TokenPath, fault)
-				for start := time.Now(); time.Since(start) < 8*time.Second; wait(100 * time.Millisecond) {
-					if _, err := all[0].Token(); err == nil || errors.Is(err, authtrip.ErrReauthRequired) {
-						t.Fatalf("Token() error = %v during the outage", err)
-					}
-				}
-				r.srv.Heal(authtriptest.TokenPath)
-				wait(2 * time.Second)
-				if _, err := all[0].Token(); err != nil {
-					t.Errorf("after the outage: %v", err)
-				}
-				if _, err := all[1].Token(); err != nil {
-					t.Errorf("after a restart: %v", err)
-				}
-			})
-		})
-	}
-}
-
 // TestUnreachableTokenEndpointIsNoDoubt: half a minute without a route ended the session,
 // and one dial that timed out did where nothing is ever sent again.
 func TestUnreachableTokenEndpointIsNoDoubt(t *testing.T) {
@@ -89,46 +50,6 @@ func (u *unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("i/o timeout")}
 	}
 	return u.RoundTripper.RoundTrip(r)
-}
-
-// TestAttemptsThatWereNotProcessedUseUpNoResend: one answer was lost, and two attempts
-// after it were turned away; then the session was over, inside of the grace period.
-func TestAttemptsThatWereNotProcessedUseUpNoResend(t *testing.T) {
-	lost := authtriptest.Fault{Commit: true, Reset: true}
-	busy := authtriptest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
-	for name, turnedAway := range map[string]func(r *rig){
-		"429": func(r *rig) { r.srv.Fail(authtriptest.TokenPath, lost, busy, busy) },
-		"refused connections": func(r *rig) {
-			r.srv.Fail(authtriptest.TokenPath, lost)
-			time.AfterFunc(100*time.Millisecond, func() { r.net.Handle(asURL, nil) })
-			time.AfterFunc(3*time.Second, func() { r.net.Handle(asURL, r.srv) })
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			srv := rotating(time.Hour)
-			srv.ReuseGrace = 30 * time.Second
-			inBubble(t, srv, nil, func(t *testing.T, r *rig) {
-				expire(r)
-				turnedAway(r)
-				var err error
-				for range 100 {
-					if _, err = r.src.Token(); err == nil {
-						break
-					}
-					if errors.Is(err, authtrip.ErrReauthRequired) {
-						t.Fatal(err)
-					}
-					wait(100 * time.Millisecond)
-				}
-				if err != nil {
-					t.Errorf("after ten seconds: %v", err)
-				}
-				if c := r.srv.Counts(); c.FamiliesRevoked != 0 {
-					t.Error("the session is lost")
-				}
-			})
-		})
-	}
 }
 
 // TestRequestThatHangsAsksForNoLogin: it did when RefreshTimeout was over, and the next

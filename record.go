@@ -200,10 +200,14 @@ func (r *record) isTwin(other *record) bool {
 	if other == nil || r.LoggedOut {
 		return false
 	}
-	if r.Login != other.Login || r.Ended == nil && other.Ended == nil && r.RefreshToken != other.RefreshToken {
+	switch {
+	case r.Login != other.Login:
 		return true
+	case r.Ended != nil || other.Ended != nil:
+		return false
 	}
-	return r.RefreshToken == "" && r.Ended == nil && r.AccessToken != other.AccessToken
+	return r.RefreshToken != other.RefreshToken || r.AccessToken != other.AccessToken ||
+		!maps.EqualFunc(r.Variants, other.Variants, func(a, b access) bool { return a.AccessToken == b.AccessToken })
 }
 
 // loggedOut is the tombstone of a login.

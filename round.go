@@ -289,29 +289,41 @@ func (r *round) restError() error {
 func (r *round) end() (*snapshot, error) {
 	r.giveBack()
 	r.s.mu.Lock()
-	w := r.s.work
-	err := w.endErr
-	switch {
-	case w.memory.End == lifecycle.LoggedOut:
-		err = &RefreshError{Err: ErrLoggedOut}
-	case err == nil && w.end != nil:
-		err = w.end.err()
-	case err == nil:
-		err = &RefreshError{Err: ErrSessionEnded}
-	}
 	last := r.s.failure(r.s.cur.Load())
-	r.s.mu.Unlock()
-	told := last != nil && errors.Is(last.err, ErrReauthRequired)
-	wait := rereadInterval
-	if !r.s.set.shared {
-		wait = time.Duration(1<<63 - 1) // only SetToken helps
+	err := r.endError()
+	if err != nil {
+		wait := rereadInterval
+		if !r.s.set.shared {
+			wait = time.Duration(1<<63 - 1) // only SetToken helps
+		}
+		r.note(err, wait)
 	}
-	r.note(err, wait)
+	r.s.mu.Unlock()
 	r.finish()
-	if !told {
+	if err == nil {
+		return r.s.cur.Load(), nil
+	}
+	if told := last != nil && errors.Is(last.err, ErrReauthRequired); !told {
 		r.emitFailure(err)
 	}
 	return nil, err
+}
+
+// endError says why the session is over; nil if somebody has logged in since that was
+// decided. The session's mu is held.
+func (r *round) endError() error {
+	w := r.s.work
+	switch {
+	case w.memory.End == lifecycle.Alive:
+		return nil
+	case w.memory.End == lifecycle.LoggedOut:
+		return &RefreshError{Err: ErrLoggedOut}
+	case w.endErr != nil:
+		return w.endErr
+	case w.end != nil:
+		return w.end.err()
+	}
+	return &RefreshError{Err: ErrSessionEnded}
 }
 
 // note counts a failure, after which there is no attempt for a while.
@@ -338,7 +350,7 @@ func (r *round) emitFailure(err error) {
 	if re, ok := errors.AsType[*RefreshError](err); ok {
 		event.StatusCode, event.Code = re.StatusCode, re.Code
 	}
-	r.s.set.emit(event)
+	r.s.emit(event)
 }
 
 // finish lets go of what need not be remembered, and sees to it that what is not

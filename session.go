@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 
 	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/lifecycle"
@@ -92,10 +93,12 @@ type session struct {
 	cur     atomic.Pointer[snapshot] // what is handed out
 	failing atomic.Pointer[failure]  // why there is nothing newer
 	busy    atomic.Bool              // there is a round: no need to start one
+	loads   atomic.Uint32            // how often the Store was asked
 	info    atomic.Pointer[userInfoEntry]
 
-	mu   sync.Mutex // guards work and its fields
-	work *work      // nil while there is nothing that a round would have to remember
+	mu     sync.Mutex // guards work and its fields, and events
+	work   *work      // nil while there is nothing that a round would have to remember
+	events []Event    // of rounds, which nobody was told of yet
 }
 
 func (s *session) shelf() shelf {
@@ -137,33 +140,49 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
-	if err == nil && got == seen {
-		// It joined a round that had nothing to do.
+	if err == nil && (got == seen || !got.usable()) {
+		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
-	if err == nil && got == seen {
+	switch {
+	case err == nil && got == seen:
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
+	case err == nil && !got.usable():
+		err = &RefreshError{Err: errors.New("the token is no longer usable: try again")}
 	}
 	return got, err
 }
 
 // look lets a round look at the Store, and waits for it.
 func (s *session) look(ctx context.Context) {
-	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
-		_, _ = s.do(ctx, round{seen: cur, why: looking, look: lookNow})
+	loads := s.loads.Load()
+	for range 2 {
+		if cur := s.cur.Load(); cur == nil || s.loads.Load() != loads || ctx.Err() != nil {
+			return // there is nothing that could be wrong, or it was looked at since
+		}
+		// It may join a round that has read the Store already.
+		_, _ = s.do(ctx, round{seen: s.cur.Load(), why: looking, look: lookNow})
 	}
 }
 
 func (s *session) do(ctx context.Context, r round) (*snapshot, error) {
-	got, err := s.set.flights.Do(ctx, s.name, s.set.flightTimeout(), s.fly(r))
-	if errors.Is(err, flight.ErrClosed) {
-		return nil, ErrClosed
+	done := s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+	select {
+	case res := <-done:
+		s.tell()
+		got, _ := res.Val.(*snapshot)
+		if errors.Is(res.Err, flight.ErrClosed) {
+			return nil, ErrClosed
+		}
+		return got, res.Err
+	case <-ctx.Done():
+		s.tellAfter(done)
+		return nil, context.Cause(ctx)
 	}
-	return got, err
 }
 
 func (s *session) start(ctx context.Context, r round) {
-	s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
+	s.tellAfter(s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r)))
 }
 
 func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
@@ -173,6 +192,41 @@ func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
 		own := r
 		return own.run(ctx, s)
 	}
+}
+
+// emit keeps an event of a round until the round is over: a hook may ask for a token,
+// or call Close, and would wait for the round that waits for it.
+func (s *session) emit(e Event) {
+	if s.set.onEvent == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, e)
+}
+
+// tell calls the hook with what is kept.
+func (s *session) tell() {
+	if s.set.onEvent == nil {
+		return
+	}
+	s.mu.Lock()
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	for _, e := range events {
+		s.set.emit(e)
+	}
+}
+
+func (s *session) tellAfter(done <-chan singleflight.Result) {
+	if s.set.onEvent == nil {
+		return
+	}
+	go func() {
+		<-done
+		s.tell()
+	}()
 }
 
 // publish hands out snap, unless something newer is handed out by now.

@@ -18,6 +18,8 @@ func (p position) before(q position) bool {
 	return p.login < q.login || p.login == q.login && p.generation < q.generation
 }
 
+func (p position) isLogout() bool { return p.generation == 1<<62 }
+
 // firstLogin puts a session into the Store before the run begins.
 func (w *world) firstLogin(key string) {
 	w.mu.Lock()
@@ -94,10 +96,7 @@ func (w *world) saved(p *process, c *cell, f recordFacts) {
 	}
 	for _, name := range names {
 		if at := w.access[name]; at != nil {
-			at.saved = true
-			if at.position.before(f.position()) {
-				at.position = f.position() // a record of another variant keeps it
-			}
+			at.saved, at.position = true, position{f.Number, uint64(at.gen)}
 		}
 	}
 	if p != nil && p.last[c.key].before(f.position()) {
@@ -310,7 +309,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	}
 	switch {
 	case at != nil && w.accepts(at):
-		if c.now.value == "" && w.watch {
+		if c.now.value == "" && w.watch && !at.family.revoked {
 			w.breaks(p, "I6: what the Store has lost is not back, and %s is there", at.name)
 		}
 	case at != nil && time.Now().Before(at.expires):

@@ -174,7 +174,7 @@ func (p *process) watch(key string) {
 func (p *process) use(key string, user uint64) {
 	w := p.w
 	for {
-		d := p.dice(forCalls + user<<8)
+		d := p.dice(forCalls + user<<8 + uint64(len(key))<<16)
 		if p.pass(p.ctx, d.between(200*time.Millisecond, 12*time.Second)) != nil {
 			return
 		}
@@ -315,8 +315,12 @@ func (p *process) forget(key string) {
 func (p *process) changed(key, what string, err error) {
 	p.locked(func() {
 		p.w.note(p, "%s: %v", what, err)
-		if err == nil && p.floor[key].before(p.last[key]) {
-			p.floor[key] = p.last[key]
+		last := p.last[key]
+		if !last.isLogout() {
+			last.generation = 0
+		}
+		if err == nil && p.floor[key].before(last) {
+			p.floor[key] = last
 		}
 	})
 }

@@ -42,8 +42,8 @@ type accessToken struct {
 	variant  string
 	expires  time.Time
 	rejected bool
-	saved    bool // it was in the Store
-	position position
+	saved    bool     // it was in the Store
+	position position // among those of its key, by the server's count
 }
 
 // login makes a family. The world's mu is held.

@@ -145,8 +145,8 @@ func (s storeOf) fault(d *dice) int {
 var errDown = errors.New("the Store is down")
 
 // do lets an operation happen as it pleases chance.
-func (s storeOf) do(ctx context.Context, op string, act func() error) error {
-	err := s.attempt(ctx, op, act)
+func (s storeOf) do(ctx context.Context, op, key string, act func() error) error {
+	err := s.attempt(ctx, op, key, act)
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
 	switch {
@@ -158,9 +158,9 @@ func (s storeOf) do(ctx context.Context, op string, act func() error) error {
 	return err
 }
 
-func (s storeOf) attempt(ctx context.Context, op string, act func() error) error {
+func (s storeOf) attempt(ctx context.Context, op, key string, act func() error) error {
 	p := s.p
-	d := p.dice(forStore)
+	d := p.dice(forStore + uint64(len(key))<<16)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -225,7 +225,7 @@ func (s storeOf) broken(err error) error {
 }
 
 func (s storeOf) Load(ctx context.Context, key string) (value []byte, name string, err error) {
-	err = s.do(ctx, "load", func() error {
+	err = s.do(ctx, "load", key, func() error {
 		c := s.p.w.cells[key]
 		if c.now.value == "" {
 			return authtrip.ErrNotFound
@@ -239,17 +239,17 @@ func (s storeOf) Load(ctx context.Context, key string) (value []byte, name strin
 	w := s.p.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := w.read(nil, string(value))
 	if s.p.seen != key+string(value) {
 		s.p.seen = key + string(value)
+		f := w.read(nil, string(value))
 		w.note(s.p, "reads %s %s", key, f)
+		s.p.has[f.Refresh] = true
 	}
-	s.p.has[f.Refresh] = true
 	return value, name, nil
 }
 
 func (s storeOf) Save(ctx context.Context, key string, value []byte, was string) (name string, err error) {
-	err = s.do(ctx, "save", func() error {
+	err = s.do(ctx, "save", key, func() error {
 		c := s.p.w.cells[key]
 		if c.now.name != was {
 			s.p.w.note(s.p, "has a conflict")
@@ -327,7 +327,7 @@ func (s storeOf) Lease(ctx context.Context, key string, ttl time.Duration) (func
 	var mine *simLease
 	for mine == nil {
 		var held chan struct{}
-		err := s.do(ctx, "lease", func() error {
+		err := s.do(ctx, "lease", key, func() error {
 			if c.lease != nil {
 				held = c.lease.ended
 				return nil
@@ -357,7 +357,7 @@ func (s storeOf) Lease(ctx context.Context, key string, ttl time.Duration) (func
 		}
 	}
 	return func(ctx context.Context) error {
-		return s.do(ctx, "release", func() error {
+		return s.do(ctx, "release", key, func() error {
 			c.endLease(mine)
 			return nil
 		})

@@ -32,6 +32,7 @@ func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 }
 
 func (r *round) load() {
+	r.s.loads.Add(1)
 	ctx, cancel := r.storeCtx()
 	defer cancel()
 	there := r.s.shelf().load(ctx)
@@ -122,7 +123,7 @@ func (r *round) publish() {
 	r.s.mu.Unlock()
 
 	if blind {
-		r.s.set.emit(Event{Kind: EventTokenNotSaved, Err: err})
+		r.s.emit(Event{Kind: EventTokenNotSaved, Err: err})
 	}
 	if snap.usable() || r.answered {
 		r.s.failing.Store(nil)
@@ -132,7 +133,7 @@ func (r *round) publish() {
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
 		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
-			r.s.set.emit(Event{Kind: EventSessionExpiring})
+			r.s.emit(Event{Kind: EventSessionExpiring})
 		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
@@ -143,7 +144,7 @@ func (r *round) publish() {
 }
 
 func (r *round) done(kind EventKind) {
-	r.s.set.emit(Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests})
+	r.s.emit(Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests})
 }
 
 // save writes the newest record that is known, or takes the marker back.

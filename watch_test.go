@@ -1,0 +1,116 @@
+package authtrip_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/authtrip"
+)
+
+// TestLookThatTheStoreDoesNotAnswerIsMadeAgain: a Store that failed over had lost its
+// last write, and was down when it said so. The watchers looked in vain, and did not
+// look again: the record stayed the old one until another replica had sent its refresh
+// token, which was used up.
+func TestLookThatTheStoreDoesNotAnswerIsMadeAgain(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		before, _, err := store.Load(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = src.Watch(ctx) }()
+		if _, err := src.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+
+		store.before = func(context.Context, string) error { return errStoreDown }
+		_, version, _ := store.MemoryStore.Load(t.Context(), "alice")
+		if _, err := store.MemoryStore.Save(t.Context(), "alice", before, version); err != nil {
+			t.Fatal(err)
+		}
+		wait(5 * time.Second)
+		store.before = nil
+		wait(5 * time.Second)
+		wantLive(t, r, store)
+	})
+}
+
+// TestLoginWhileALogoutIsNoticedIsNotToldThatTheSessionIsOver: a round had read the
+// tombstone, and waited for a slow Store to take its lease back. A login came meanwhile;
+// the round then told that the session had ended, and held the new one back for that.
+func TestLoginWhileALogoutIsNoticedIsNotToldThatTheSessionIsOver(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		all := replicas(r, 2, store)
+		for _, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expire(r)
+		store.before = func(_ context.Context, op string) error {
+			switch op {
+			case "lease": // the logout comes just before it is there
+				store.before = nil
+				wait(time.Second) // so that the record is read again
+				_, _ = all[1].Forget(context.WithoutCancel(t.Context()))
+				store.before = func(_ context.Context, op string) error {
+					if op == "release" {
+						wait(2 * time.Second)
+					}
+					return nil
+				}
+			}
+			return nil
+		}
+		time.AfterFunc(2*time.Second, func() { _ = all[0].SetToken(context.Background(), r.srv.Issue("bob")) })
+		if _, err := all[0].Token(); err != nil {
+			t.Errorf("Token() error = %v, but somebody has logged in", err)
+		}
+	})
+}
+
+// TestRefreshByHandThatJoinsALookIsNoEmptyToken: it joined the round of a watcher, which
+// had found the record that another Variant has refreshed, without an access token of
+// its own; that was the answer, without an error.
+func TestRefreshByHandThatJoinsALookIsNoEmptyToken(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		all := replicas(r, 2, store)
+		all[1].Variant = "reports"
+		for _, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = all[1].Watch(ctx) }()
+		expire(r)
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" {
+				wait(time.Second)
+			}
+			return nil
+		}
+		if _, err := all[0].Token(); err != nil {
+			t.Fatal(err)
+		}
+		wait(100 * time.Millisecond) // the watcher reads what was saved
+		tok, err := all[1].Refresh(t.Context())
+		if err != nil || tok.AccessToken == "" {
+			t.Errorf("Refresh() = an empty token %v, error %v", tok != nil && tok.AccessToken == "", err)
+		}
+	})
+}
+
+var _ authtrip.Watcher = (*steps)(nil)
