@@ -804,7 +804,7 @@ func TestEventsTellTheStory(t *testing.T) {
 		r.mustGet(t)
 		want := []authtrip.EventKind{
 			authtrip.EventTokenObtained,
-			authtrip.EventTokenRefused, authtrip.EventTokenRefreshed, authtrip.EventRequestReplayed,
+			authtrip.EventTokenRejected, authtrip.EventTokenRefreshed, authtrip.EventRequestRetried,
 			authtrip.EventTokenRefreshed,
 		}
 		if got := r.events.kinds(); !slices.Equal(got, want) {

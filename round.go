@@ -349,7 +349,7 @@ func (r *round) emitFailure(err error) {
 	case errors.Is(err, ErrNotSaved):
 		kind = EventTokenNotSaved
 	case errors.Is(err, ErrInDoubt):
-		kind = EventRefreshInDoubt
+		kind = EventRefreshUnknown
 	}
 	event := Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests, Err: err}
 	if re, ok := errors.AsType[*RefreshError](err); ok {

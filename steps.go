@@ -89,7 +89,7 @@ func (r *round) publish() {
 		r.s.failing.Store(nil)
 	}
 	if unsaved != nil {
-		r.s.emit(Event{Kind: EventTokenNotSaved, Err: unsaved})
+		r.s.emit(Event{Kind: EventTokenUnsaved, Err: unsaved})
 	}
 	switch {
 	case rec.LoggedOut, rec.AccessToken == "", !r.answered && !snap.usable():
@@ -101,7 +101,7 @@ func (r *round) publish() {
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
 	case had.token.AccessToken != string(rec.AccessToken):
-		r.done(EventTokenAdopted)
+		r.done(EventTokenLoaded)
 	}
 	r.answered = false
 }
