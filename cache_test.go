@@ -331,7 +331,7 @@ func TestMarkerOfAnotherProcessIsWaitedForByOnesOwnClock(t *testing.T) {
 				if waited := time.Since(start); waited < 15*time.Second || waited > 16*time.Second {
 					t.Errorf("%s: waited %v, want a span of 15 s", name, waited)
 				}
-				if errors.Is(err, authtrip.ErrReauthRequired) {
+				if errors.Is(err, authtrip.ErrReauthRequired) != never {
 					t.Errorf("%s: %v, but the server did not say no", name, err)
 				}
 				if errors.Is(err, errRefused) == never {

@@ -32,7 +32,7 @@ var (
 	// ErrInDoubt means that a refresh token was sent and no usable answer came: the
 	// server may have used it up. It is transient: the refresh token is sent again
 	// when the access token is no longer usable, unless [Source.GracePeriod] is
-	// negative. Then only a login helps.
+	// negative. Then the error is ErrReauthRequired too: only a login helps.
 	ErrInDoubt = errors.New("authtrip: outcome of the refresh is unknown")
 	// ErrNotSaved means that a new token came and the Store did not take it. The token
 	// is kept in memory, and saved and used as soon as the Store works again: repair

@@ -94,8 +94,8 @@ type Source struct {
 	// runs, a refresh token that was sent without an answer is sent again, twice.
 	// After it the refresh token is sent again only when the access token is no longer
 	// usable. If 0, it is 20 seconds. [GraceForever] suits servers that do not rotate
-	// refresh tokens. Negative means that no refresh token is ever sent again: then
-	// [ErrInDoubt] can be permanent, and only a login helps.
+	// refresh tokens. Negative means that no refresh token is ever sent again: a lost
+	// answer then costs the session, as [ErrInDoubt] and [ErrReauthRequired] say.
 	GracePeriod time.Duration
 	// AllowRefreshWithoutStore refreshes also while Store does not answer, and hands
 	// out the new token before it is saved. Setting this where other processes share

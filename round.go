@@ -282,7 +282,7 @@ func (r *round) restError() error {
 	case w.end != nil:
 		return w.end.err()
 	}
-	return &RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and may not be sent again", ErrInDoubt)}
+	return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and may not be sent again", ErrInDoubt)})
 }
 
 // end ends a round of a session that is over.

@@ -83,7 +83,7 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 			r.note(err, 0)
 			return
 		}
-		r.note(unknown(err), 0)
+		r.note(r.unresolved(unknown(err)), 0)
 		if w.sends.count++; w.sends.count == 1 {
 			w.sends.first = began
 		}
@@ -225,6 +225,19 @@ func unknown(err error) error {
 		e.Err = fmt.Errorf("%w: %w", ErrInDoubt, re.Err)
 	}
 	return &e
+}
+
+// unresolved adds to the error of an unknown outcome that only a login helps, where the
+// refresh token is never sent again, its answer cannot come any more, and there is no
+// token that could be used.
+func (r *round) unresolved(err error) error {
+	re, ok := errors.AsType[*RefreshError](err)
+	if !ok || r.s.set.grace >= 0 || time.Now().Before(r.s.work.sends.open) || r.s.cur.Load().usable() {
+		return err
+	}
+	never := *re
+	never.Err = fmt.Errorf("%w, as GracePeriod is negative: %w", ErrReauthRequired, re.Err)
+	return &never
 }
 
 // afterDoubt adds to a refusal that the answer to an earlier send was lost.
