@@ -83,7 +83,7 @@ func (p *process) die(when string) bool {
 		return p.gone
 	}
 	p.gone = true
-	p.w.tally.crashes++
+	p.w.crashes++
 	p.w.note(p, "dies %s", when)
 	close(p.dead)
 	p.cancel()
@@ -254,10 +254,11 @@ func (p *process) try(f func()) bool {
 // administer reports whether the process is no more.
 func (p *process) administer(d *dice, key string) (over bool) {
 	w := p.w
+	dies, closes := w.dies && d.chance(150), w.dies && d.chance(150)
 	switch {
-	case w.dies && d.chance(150):
+	case dies:
 		return p.die("at some time")
-	case w.dies && d.chance(150):
+	case closes:
 		p.shut()
 		return true
 	case w.changes && d.chance(300), w.isLost(key) && d.chance(700):

@@ -92,8 +92,8 @@ func TestSimulationRepeats(t *testing.T) {
 
 // A tally is what happened in a number of runs.
 type tally struct {
-	seeds, refreshes, crashes, faults, losses, logins, logouts, spans int
-	lost                                                              map[string]int // sessions, by cause
+	seeds, refreshes, crashes, faults, losses, logins, logouts int
+	lost                                                       map[string]int // sessions, by cause
 }
 
 func (c *tally) add(o tally) {
