@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,13 @@ import (
 func TestLookThatTheStoreDoesNotAnswerIsMadeAgain(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
+		var down atomic.Bool
+		store.before = func(context.Context, string) error {
+			if down.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
 		src := replicas(r, 1, store)[0]
 		if _, err := src.Token(); err != nil {
 			t.Fatal(err)
@@ -32,13 +40,13 @@ func TestLookThatTheStoreDoesNotAnswerIsMadeAgain(t *testing.T) {
 		}
 		synctest.Wait()
 
-		store.before = func(context.Context, string) error { return errStoreDown }
+		down.Store(true)
 		_, version, _ := store.MemoryStore.Load(t.Context(), "alice")
 		if _, err := store.MemoryStore.Save(t.Context(), "alice", before, version); err != nil {
 			t.Fatal(err)
 		}
 		wait(5 * time.Second)
-		store.before = nil
+		down.Store(false)
 		wait(5 * time.Second)
 		wantLive(t, r, store)
 	})
@@ -51,26 +59,24 @@ func TestLoginWhileALogoutIsNoticedIsNotToldThatTheSessionIsOver(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
 		all := replicas(r, 2, store)
+		var armed atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			switch {
+			case op == "lease" && armed.Swap(false): // the logout comes just before it is there
+				wait(time.Second) // so that the record is read again
+				_, _ = all[1].Forget(context.WithoutCancel(t.Context()))
+			case op == "release":
+				wait(2 * time.Second)
+			}
+			return nil
+		}
 		for _, src := range all {
 			if _, err := src.Token(); err != nil {
 				t.Fatal(err)
 			}
 		}
 		expire(r)
-		store.before = func(_ context.Context, op string) error {
-			if op == "lease" { // the logout comes just before it is there
-				store.before = nil
-				wait(time.Second) // so that the record is read again
-				_, _ = all[1].Forget(context.WithoutCancel(t.Context()))
-				store.before = func(_ context.Context, op string) error {
-					if op == "release" {
-						wait(2 * time.Second)
-					}
-					return nil
-				}
-			}
-			return nil
-		}
+		armed.Store(true)
 		time.AfterFunc(2*time.Second, func() { _ = all[0].SetToken(context.Background(), r.srv.Issue("bob")) })
 		if _, err := all[0].Token(); err != nil {
 			t.Errorf("Token() error = %v, but somebody has logged in", err)
@@ -86,6 +92,13 @@ func TestRefreshByHandThatJoinsALookIsNoEmptyToken(t *testing.T) {
 		store := new(steps)
 		all := replicas(r, 2, store)
 		all[1].Variant = "reports"
+		var slow atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if slow.Load() && op == "load" {
+				wait(time.Second)
+			}
+			return nil
+		}
 		for _, src := range all {
 			if _, err := src.Token(); err != nil {
 				t.Fatal(err)
@@ -95,12 +108,7 @@ func TestRefreshByHandThatJoinsALookIsNoEmptyToken(t *testing.T) {
 		defer cancel()
 		go func() { _ = all[1].Watch(ctx) }()
 		expire(r)
-		store.before = func(_ context.Context, op string) error {
-			if op == "load" {
-				wait(time.Second)
-			}
-			return nil
-		}
+		slow.Store(true)
 		if _, err := all[0].Token(); err != nil {
 			t.Fatal(err)
 		}
