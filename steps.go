@@ -139,6 +139,7 @@ func (r *round) publish() {
 	case had.token.AccessToken != string(rec.AccessToken):
 		r.done(EventTokenAdopted)
 	}
+	r.renewed = r.renewed || r.answered
 	r.answered = false
 }
 
