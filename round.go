@@ -29,6 +29,7 @@ type round struct {
 	marked   time.Time // just before the marker was written
 	answered bool      // the newest token came in this round
 	first    bool      // there was none before
+	renewed  bool      // that token is handed out: there is no second one in this round
 	requests int
 	lost     int  // races to save
 	inside   bool // of the gate to the token endpoint
@@ -195,7 +196,11 @@ func (s *session) known() *record {
 // enter passes the gate to the token endpoint. It reports false if that takes longer
 // than this round can, or nobody waits for it.
 func (r *round) enter() bool {
-	if r.inside {
+	switch {
+	case r.renewed:
+		r.err, r.noted = errNoBetter, false
+		return false
+	case r.inside:
 		return true
 	}
 	ok, next, err := r.s.set.gate.enter(r.waiting, r.why.somebody())
@@ -208,6 +213,10 @@ func (r *round) enter() bool {
 	}
 	return ok
 }
+
+// errNoBetter is the error of a round that got a token which is of no use to it: the one
+// that an API has rejected, or one that had expired before it was saved.
+var errNoBetter error = &RefreshError{Err: errors.New("the token that came is not usable either: try again")} //nolint:gochecknoglobals // it never changes
 
 func (r *round) leave() {
 	if r.inside {

@@ -103,6 +103,7 @@ func (r *round) publish() {
 	case had.token.AccessToken != string(rec.AccessToken):
 		r.done(EventTokenLoaded)
 	}
+	r.renewed = r.renewed || r.answered
 	r.answered = false
 }
 
