@@ -118,6 +118,8 @@ func (r *round) handOut() (rec *record, snap *snapshot, unsaved error) {
 		rec, unsaved = w.held, r.err
 	}
 	r.err = nil
+	// A login elsewhere may be newer than the answer of this round.
+	r.answered = r.answered && w.held != nil && w.held.position() == rec.position()
 	w.memory.Published(r.care())
 	if w.memory.Newest == lifecycle.Settled {
 		w.settle()
