@@ -140,7 +140,7 @@ func (t *Transport) challenged(ctx context.Context, resp *http.Response, try att
 	default:
 		t.tokens().accepted(next)
 	}
-	t.emit(Event{Kind: EventRequestReplayed, Duration: time.Since(start), StatusCode: resp.StatusCode})
+	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode})
 	return resp, nil
 }
 
@@ -160,7 +160,7 @@ func verdict(resp *http.Response) (blamed, more bool, c Challenge) {
 // OnEvent gets the reason, or the error of a context that has ended.
 func (t *Transport) unanswered(ctx context.Context, resp *http.Response, reason error) (*http.Response, error) {
 	if ctx.Err() == nil {
-		t.emit(Event{Kind: EventRequestRefused, StatusCode: resp.StatusCode, Err: reason})
+		t.emit(Event{Kind: EventRequestNotRetried, StatusCode: resp.StatusCode, Err: reason})
 		return resp, nil
 	}
 	if resp.Body != nil {

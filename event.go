@@ -29,38 +29,48 @@ type EventKind string
 
 // The kinds of [Event].
 const (
-	// EventTokenObtained: there is a token where there was none: from a grant, a
-	// login, or the Store.
+	// EventSessionStarted: SetToken took the token of a login.
+	EventSessionStarted EventKind = "session_started"
+	// EventSessionLoggedOut: Forget ended a session.
+	EventSessionLoggedOut EventKind = "session_logged_out"
+	// EventTokenObtained: there is a token where there was none, from a grant or from
+	// the Store.
 	EventTokenObtained EventKind = "token_obtained"
 	// EventTokenRefreshed: a token was replaced by a refresh, and stored.
 	EventTokenRefreshed EventKind = "token_refreshed"
-	// EventTokenAdopted: somebody else's newer token was found in the Store.
-	EventTokenAdopted EventKind = "token_adopted"
+	// EventTokenLoaded: somebody else's newer token was found in the Store.
+	EventTokenLoaded EventKind = "token_loaded"
 	// EventSessionExpiring: a token was refreshed, and the server said that the refresh
 	// token expires within a day: a login will be needed by then.
 	EventSessionExpiring EventKind = "session_expiring"
-	// EventTokenRefused: an API answered 401 to the token.
-	EventTokenRefused EventKind = "token_refused"
+	// EventTokenRejected: an API answered 401 to the token.
+	EventTokenRejected EventKind = "token_rejected"
 	// EventRefreshFailed: a refresh failed, and is tried again later.
 	EventRefreshFailed EventKind = "refresh_failed"
-	// EventRefreshInDoubt: a refresh token was sent and no usable answer came.
-	EventRefreshInDoubt EventKind = "refresh_in_doubt"
+	// EventRefreshUnknown: a refresh token was sent and no usable answer came.
+	EventRefreshUnknown EventKind = "refresh_outcome_unknown"
 	// EventReauthRequired: the user has to log in again.
 	EventReauthRequired EventKind = "reauth_required"
-	// EventTokenNotSaved: a new token came and the Store did not take it.
+	// EventTokenUnsaved: a new token came, the Store did not take it, and it is handed
+	// out all the same: an application's own, or with AllowRefreshWithoutStore.
+	EventTokenUnsaved EventKind = "token_unsaved"
+	// EventTokenNotSaved: a new token came, the Store did not take it, and it is kept
+	// until the Store does.
 	EventTokenNotSaved EventKind = "token_not_saved"
-	// EventRequestReplayed: a refused request was sent again with another token.
-	EventRequestReplayed EventKind = "request_replayed"
-	// EventRequestRefused: a refused request was not sent again; Err says why.
-	EventRequestRefused EventKind = "request_refused"
+	// EventRequestRetried: a refused request was sent again with another token.
+	EventRequestRetried EventKind = "request_retried"
+	// EventRequestNotRetried: a refused request was not sent again; Err says why.
+	EventRequestNotRetried EventKind = "request_not_retried"
 	// EventUserInfoHit: user info came from memory or the Cache.
 	EventUserInfoHit EventKind = "userinfo_hit"
 	// EventUserInfoMiss: user info was fetched.
 	EventUserInfoMiss EventKind = "userinfo_miss"
 	// EventUserInfoStale: the last good copy was handed out, as a fetch had failed.
 	EventUserInfoStale EventKind = "userinfo_stale"
-	// EventUserInfoFailed: a fetch failed, or a Cache did.
+	// EventUserInfoFailed: a fetch failed.
 	EventUserInfoFailed EventKind = "userinfo_failed"
+	// EventUserInfoCacheFailed: a Cache, or Users, failed, and was ignored.
+	EventUserInfoCacheFailed EventKind = "userinfo_cache_failed"
 )
 
 // Events returns an OnEvent hook that calls all hooks, in their order. A nil one is
@@ -109,11 +119,11 @@ func LogEvents(l *slog.Logger) func(Event) {
 
 func (e Event) level() slog.Level {
 	switch e.Kind {
-	case EventReauthRequired, EventTokenNotSaved:
+	case EventReauthRequired, EventTokenNotSaved, EventTokenUnsaved:
 		return slog.LevelError
-	case EventRefreshFailed, EventRefreshInDoubt, EventRequestRefused, EventUserInfoFailed:
+	case EventRefreshFailed, EventRefreshUnknown, EventRequestNotRetried, EventUserInfoFailed, EventUserInfoCacheFailed:
 		return slog.LevelWarn
-	case EventSessionExpiring, EventTokenRefused, EventRequestReplayed, EventTokenAdopted, EventUserInfoStale:
+	case EventSessionExpiring, EventTokenRejected, EventRequestRetried, EventTokenLoaded, EventUserInfoStale:
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
 )
@@ -25,18 +27,23 @@ var levels = map[authtrip.EventKind]slog.Level{
 	authtrip.EventUserInfoHit:    slog.LevelDebug,
 	authtrip.EventUserInfoMiss:   slog.LevelDebug,
 
-	authtrip.EventTokenAdopted:    slog.LevelInfo,
-	authtrip.EventTokenRefused:    slog.LevelInfo,
-	authtrip.EventRequestReplayed: slog.LevelInfo,
-	authtrip.EventUserInfoStale:   slog.LevelInfo,
+	authtrip.EventTokenLoaded:    slog.LevelInfo,
+	authtrip.EventTokenRejected:  slog.LevelInfo,
+	authtrip.EventRequestRetried: slog.LevelInfo,
+	authtrip.EventUserInfoStale:  slog.LevelInfo,
 
-	authtrip.EventRefreshFailed:   slog.LevelWarn,
-	authtrip.EventRefreshInDoubt:  slog.LevelWarn,
-	authtrip.EventRequestRefused:  slog.LevelWarn,
-	authtrip.EventUserInfoFailed:  slog.LevelWarn,
-	authtrip.EventReauthRequired:  slog.LevelError,
-	authtrip.EventTokenNotSaved:   slog.LevelError,
-	authtrip.EventKind("unknown"): slog.LevelDebug,
+	authtrip.EventRefreshFailed:       slog.LevelWarn,
+	authtrip.EventRefreshUnknown:      slog.LevelWarn,
+	authtrip.EventRequestNotRetried:   slog.LevelWarn,
+	authtrip.EventUserInfoFailed:      slog.LevelWarn,
+	authtrip.EventUserInfoCacheFailed: slog.LevelWarn,
+	authtrip.EventSessionStarted:      slog.LevelDebug,
+	authtrip.EventSessionLoggedOut:    slog.LevelDebug,
+	authtrip.EventSessionExpiring:     slog.LevelInfo,
+	authtrip.EventTokenUnsaved:        slog.LevelError,
+	authtrip.EventReauthRequired:      slog.LevelError,
+	authtrip.EventTokenNotSaved:       slog.LevelError,
+	authtrip.EventKind("unknown"):     slog.LevelDebug,
 }
 
 func TestLogEventsHasALevelForEachKind(t *testing.T) {
@@ -92,8 +99,8 @@ func TestLogEventsWithoutALoggerIsTheDefaultOne(t *testing.T) {
 	before := slog.Default()
 	slog.SetDefault(logTo(&out)) // after the hook was made
 	defer slog.SetDefault(before)
-	hook(authtrip.Event{Kind: authtrip.EventTokenRefused})
-	if !strings.Contains(out.String(), "token_refused") {
+	hook(authtrip.Event{Kind: authtrip.EventTokenRejected})
+	if !strings.Contains(out.String(), "token_rejected") {
 		t.Errorf("output = %q, want the event", out.String())
 	}
 }
@@ -150,7 +157,7 @@ func TestLogOfALongStoryHoldsNoSecretAndNoUser(t *testing.T) {
 	}
 	for kind := range levels {
 		// These take a Store or a crash, and log nothing of their own.
-		other := []authtrip.EventKind{authtrip.EventTokenAdopted, "unknown"}
+		other := []authtrip.EventKind{authtrip.EventTokenLoaded, "unknown"}
 		if !slices.Contains(other, kind) && !strings.Contains(out.String(), `"`+string(kind)+`"`) {
 			t.Errorf("the story has no %s", kind)
 		}
@@ -170,6 +177,25 @@ func story(t *testing.T, r *rig, hook func(authtrip.Event)) {
 	}
 	chapters := []func(){
 		func() {},
+		func() {
+			_ = r.src.SetToken(t.Context(), r.srv.Issue("alice"))
+			users := &authtrip.Users{Cache: new(brokenCache)}
+			broken := &authtrip.UserInfoSource{URL: userInfoURL, Source: r.src, Base: r.net, OnEvent: hook, Users: users}
+			defer broken.Close()
+			_, _ = broken.UserInfo(t.Context())
+			tok := r.srv.Issue("alice")
+			ends := authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+				return tok.WithExtra(map[string]any{"refresh_expires_in": 3600.0}), nil
+			})
+			soon := &authtrip.Source{Refresher: ends, OnEvent: hook}
+			defer soon.Close()
+			_ = soon.SetToken(t.Context(), r.srv.Issue("alice"))
+			_, _ = soon.Refresh(t.Context())
+			_, _ = soon.Forget(t.Context())
+			loose := &authtrip.Source{Refresher: authtrip.FromTokenSource(oauth2.StaticTokenSource(tok)), Store: &flakyStore{err: errors.New("down")}, Key: "app", OnEvent: hook}
+			defer loose.Close()
+			_, _ = loose.Token()
+		},
 		func() { r.srv.RevokeAll() },
 		func() { expire(r) },
 		func() {
@@ -236,4 +262,11 @@ func (s *flakyStore) Save(ctx context.Context, key string, value []byte, version
 		return "", err
 	}
 	return s.MemoryStore.Save(ctx, key, value, version)
+}
+
+// brokenCache takes nothing.
+type brokenCache struct{ authtrip.MemoryCache }
+
+func (*brokenCache) Set(context.Context, string, []byte, time.Duration) error {
+	return errors.New("connection refused")
 }

@@ -49,7 +49,7 @@ func Example() {
 
 	src := &authtrip.Source{
 		Refresher: authtrip.RefreshToken(conf), // an *oauth2.Config
-		Initial:   token,                       // from a login
+		Initial:   token,                       // the token at hand
 	}
 	defer func() { _ = src.Close() }()
 	client := &http.Client{Transport: &authtrip.Transport{Source: src}}

@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -131,9 +132,7 @@ func (r *record) upgrade(b []byte) {
 	if old.Pending != nil {
 		r.Marker = &marker{Owner: "1 " + old.Pending.Owner} // that of no process of today
 	}
-	if claims, err := wire.ParseIDClaims(r.IDToken); err == nil {
-		r.Original = &claims
-	}
+	r.Original = claimsOf(r.IDToken)
 }
 
 func (r *record) encode(variant string) []byte {
@@ -217,9 +216,7 @@ func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut
 func login(tok *oauth2.Token, number uint64, now time.Time) *record {
 	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token")}
 	r.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
-	if claims, err := wire.ParseIDClaims(r.IDToken); err == nil {
-		r.Original = &claims
-	}
+	r.Original = claimsOf(r.IDToken)
 	return r
 }
 
@@ -232,41 +229,37 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		IDToken: extra(tok, "id_token"), Original: r.Original,
 		RefreshExpiry: wire.SessionExpiry(tok.Extra, now),
 	}
+	next.Scope, next.IDToken = cmp.Or(next.Scope, r.Scope), cmp.Or(next.IDToken, r.IDToken)
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
-		next.RefreshToken = r.RefreshToken
-		next.Reusable = r.RefreshToken != ""
+		next.RefreshToken, next.Reusable = r.RefreshToken, r.RefreshToken != ""
 		if next.RefreshExpiry.IsZero() {
 			next.RefreshExpiry = r.RefreshExpiry
 		}
 	}
-	if next.Scope == "" {
-		next.Scope = r.Scope
-	}
-	if next.IDToken == "" {
-		next.IDToken = r.IDToken
-	}
 	if next.Original == nil {
-		if claims, err := wire.ParseIDClaims(next.IDToken); err == nil {
-			next.Original = &claims
-		}
+		next.Original = claimsOf(next.IDToken)
 	}
-	for name, v := range r.Extra {
-		if _, repeated := next.Extra[name]; !repeated {
-			if next.Extra == nil {
-				next.Extra = make(map[string]json.RawMessage, len(r.Extra))
-			}
-			next.Extra[name] = v
-		}
+	if len(r.Extra) > 0 {
+		all := maps.Clone(r.Extra)
+		maps.Copy(all, next.Extra)
+		next.Extra = all
 	}
-	for name, other := range r.Variants {
-		if other.Expiry.IsZero() || other.Expiry.After(now) {
-			if next.Variants == nil {
-				next.Variants = make(map[string]access, len(r.Variants))
-			}
-			next.Variants[name] = other
-		}
+	if len(r.Variants) > 0 {
+		next.Variants = maps.Clone(r.Variants)
+		maps.DeleteFunc(next.Variants, func(_ string, other access) bool {
+			return !other.Expiry.IsZero() && !other.Expiry.After(now)
+		})
 	}
 	return next
+}
+
+// claimsOf are the claims of an ID token; nil if it has none that can be read.
+func claimsOf(idToken string) *wire.IDClaims {
+	claims, err := wire.ParseIDClaims(idToken)
+	if err != nil {
+		return nil
+	}
+	return &claims
 }
 
 func accessOf(tok *oauth2.Token, now time.Time) access {

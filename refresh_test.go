@@ -804,7 +804,7 @@ func TestEventsTellTheStory(t *testing.T) {
 		r.mustGet(t)
 		want := []authtrip.EventKind{
 			authtrip.EventTokenObtained,
-			authtrip.EventTokenRefused, authtrip.EventTokenRefreshed, authtrip.EventRequestReplayed,
+			authtrip.EventTokenRejected, authtrip.EventTokenRefreshed, authtrip.EventRequestRetried,
 			authtrip.EventTokenRefreshed,
 		}
 		if got := r.events.kinds(); !slices.Equal(got, want) {
@@ -834,6 +834,82 @@ func TestClockStepsDoNotEndATokenThatThisProcessObtained(t *testing.T) {
 				t.Fatalf("a token that the server had just made was replaced: %v", err)
 			}
 			wait(time.Second)
+		}
+	})
+}
+
+type tokenFunc func() (*oauth2.Token, error)
+
+func (f tokenFunc) Token() (*oauth2.Token, error) { return f() }
+
+// A server that answered with the token that an API had rejected was asked in a loop without
+// a pause and without an end: no caller came back, and Close neither.
+func TestServerThatRepeatsARejectedTokenIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		src := &authtrip.Source{Refresher: authtrip.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+			if n.Add(1) > 50 {
+				return nil, errors.New("enough")
+			}
+			return &oauth2.Token{AccessToken: "same", Expiry: time.Now().Add(time.Hour)}, nil
+		}))}
+		defer src.Close()
+		tok, err := src.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.Invalidate(tok)
+		_, err = src.Token()
+		if err == nil || n.Load() > 3 {
+			t.Errorf("Token() = %v after %d token requests", err, n.Load())
+		}
+	})
+}
+
+// The same, with a refresh token of which each was spent at once.
+func TestServerThatRepeatsARejectedTokenWithANewRefreshTokenIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		src := &authtrip.Source{Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			if n.Add(1) > 50 {
+				return nil, errors.New("enough")
+			}
+			return &oauth2.Token{AccessToken: "same", RefreshToken: fmt.Sprint(n.Load()), Expiry: time.Now().Add(time.Hour)}, nil
+		})}
+		defer src.Close()
+		if err := src.SetToken(t.Context(), &oauth2.Token{AccessToken: "same", RefreshToken: "r", Expiry: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		tok, _ := src.Token()
+		src.Invalidate(tok)
+		_, err := src.Token()
+		if err == nil || n.Load() > 3 {
+			t.Errorf("Token() = %v after %d token requests", err, n.Load())
+		}
+	})
+}
+
+// Tokens that had expired when the Store had them were asked for in a loop without an end.
+func TestTokensThatExpireBeforeTheyAreSavedAreNotFetchedInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		store := new(steps)
+		store.before = func(_ context.Context, op string) error {
+			if op == "save" {
+				wait(1500 * time.Millisecond)
+			}
+			return nil
+		}
+		src := &authtrip.Source{Store: store, Key: "k", Refresher: authtrip.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+			if n.Add(1) > 50 {
+				return nil, errors.New("enough")
+			}
+			return &oauth2.Token{AccessToken: fmt.Sprint(n.Load()), Expiry: time.Now().Add(time.Second)}, nil
+		}))}
+		defer src.Close()
+		_, err := src.Token()
+		if err == nil || n.Load() > 3 {
+			t.Errorf("Token() = %v after %d token requests", err, n.Load())
 		}
 	})
 }

@@ -29,6 +29,7 @@ type round struct {
 	marked   time.Time // just before the marker was written
 	answered bool      // the newest token came in this round
 	first    bool      // there was none before
+	renewed  bool      // that token is handed out: there is no second one in this round
 	requests int
 	lost     int  // races to save
 	inside   bool // of the gate to the token endpoint
@@ -72,40 +73,47 @@ func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
 	s.beginWork()
 	defer r.leave()
 	for {
-		switch r.decide() {
+		switch step := r.decide(); step {
 		case lifecycle.Serve:
 			return r.serve()
-		case lifecycle.Load:
-			r.load()
-		case lifecycle.Publish:
-			r.publish()
-		case lifecycle.Save:
-			r.save()
-		case lifecycle.TakeLease:
-			if !r.enter() {
-				return r.rest()
-			}
-			r.takeLease()
-		case lifecycle.Mark:
-			if !r.enter() {
-				return r.rest()
-			}
-			r.mark()
-		case lifecycle.Send:
-			if !r.enter() {
-				return r.rest()
-			}
-			r.send()
-		case lifecycle.Wait:
-			if !r.wait() {
-				return r.rest()
-			}
 		case lifecycle.Rest:
 			return r.rest()
 		case lifecycle.EndSession:
 			return r.end()
+		default:
+			if !r.take(step) {
+				return r.rest()
+			}
 		}
 	}
+}
+
+// take takes a step after which there is another one. It reports false where it would
+// take longer than the round can.
+func (r *round) take(step lifecycle.Step) bool {
+	switch step {
+	case lifecycle.TakeLease, lifecycle.Mark, lifecycle.Send:
+		if !r.enter() {
+			return false
+		}
+	}
+	switch step {
+	case lifecycle.Load:
+		r.load()
+	case lifecycle.Publish:
+		r.publish()
+	case lifecycle.Save:
+		r.save()
+	case lifecycle.TakeLease:
+		r.takeLease()
+	case lifecycle.Mark:
+		r.mark()
+	case lifecycle.Send:
+		r.send()
+	case lifecycle.Wait:
+		return r.wait()
+	}
+	return true
 }
 
 func (r *round) decide() lifecycle.Step {
@@ -123,7 +131,7 @@ func (r *round) moment() lifecycle.Moment {
 		Grace:     r.grace(),
 		Care:      r.care(),
 		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
-		Look:      r.look == lookNow || cur != nil && r.s.set.shared && cur.rec != nil && !cur.loggedOut() && cur.lookDue() && !cur.due(),
+		Look:      r.look == lookNow || r.s.set.shared && cur.lookDue(),
 		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
 	}
 }
@@ -146,16 +154,14 @@ func (r *round) token(cur *snapshot) lifecycle.Token {
 func (r *round) grace() lifecycle.Grace {
 	set, w := r.s.set, r.s.work
 	known := r.s.known()
+	open := w.sends.within(set.grace)
 	switch forever := set.grace == GraceForever || known != nil && known.Reusable; {
-	case forever && (w.sends.count < maxSends || r.s.failure(r.s.cur.Load()).due()):
-		return lifecycle.Open
 	case forever:
-		return lifecycle.Closed
+		open = w.sends.count < maxSends || r.s.failure(r.s.cur.Load()).due()
 	case set.grace < 0:
 		return lifecycle.Never
-	case w.sends.count == 0 || w.sends.count >= maxSends || w.sends.inherited:
-		return lifecycle.Closed
-	case time.Since(w.sends.first)+w.sends.took < set.grace:
+	}
+	if open {
 		return lifecycle.Open
 	}
 	return lifecycle.Closed
@@ -190,7 +196,11 @@ func (s *session) known() *record {
 // enter passes the gate to the token endpoint. It reports false if that takes longer
 // than this round can, or nobody waits for it.
 func (r *round) enter() bool {
-	if r.inside {
+	switch {
+	case r.renewed:
+		r.err, r.noted = errNoBetter, false
+		return false
+	case r.inside:
 		return true
 	}
 	ok, next, err := r.s.set.gate.enter(r.waiting, r.why.somebody())
@@ -203,6 +213,10 @@ func (r *round) enter() bool {
 	}
 	return ok
 }
+
+// errNoBetter is the error of a round that got a token which is of no use to it: the one
+// that an API has rejected, or one that had expired before it was saved.
+var errNoBetter error = &RefreshError{Err: errors.New("the token that came is not usable either: try again")} //nolint:gochecknoglobals // it never changes
 
 func (r *round) leave() {
 	if r.inside {
@@ -251,15 +265,15 @@ func (r *round) rest() (*snapshot, error) {
 	if failed != nil && !r.noted {
 		r.note(failed, 0)
 	}
-	if errors.Is(context.Cause(r.waiting), flight.ErrClosed) && r.requests == 0 {
-		failed = flight.ErrClosed
-	}
 	err := failed
 	if err == nil {
 		err = r.restError()
 	}
 	r.finish()
-	if failed != nil && !r.quiet && !errors.Is(failed, flight.ErrClosed) {
+	switch closed := errors.Is(context.Cause(r.waiting), flight.ErrClosed) && r.requests == 0; {
+	case closed:
+		err = flight.ErrClosed
+	case failed != nil && !r.quiet:
 		r.emitFailure(failed)
 	}
 	if cur.usable() && (cur != r.seen || failed == nil && r.why != byHand) {
@@ -344,7 +358,7 @@ func (r *round) emitFailure(err error) {
 	case errors.Is(err, ErrNotSaved):
 		kind = EventTokenNotSaved
 	case errors.Is(err, ErrInDoubt):
-		kind = EventRefreshInDoubt
+		kind = EventRefreshUnknown
 	}
 	event := Event{Kind: kind, Duration: time.Since(r.began), Requests: r.requests, Err: err}
 	if re, ok := errors.AsType[*RefreshError](err); ok {

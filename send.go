@@ -84,10 +84,7 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 			return
 		}
 		r.note(r.unresolved(unknown(err)), 0)
-		if w.sends.count++; w.sends.count == 1 {
-			w.sends.first = began
-		}
-		w.sends.took = time.Since(began)
+		w.sends.lost(began)
 		if r.grace() == lifecycle.Open && w.sends.count < maxSends {
 			r.resendSoon(w.sends.count)
 		}

@@ -256,7 +256,7 @@ func (s *session) reject(snap *snapshot) {
 		return
 	}
 	if !snap.refused.Swap(true) {
-		s.set.emit(Event{Kind: EventTokenRefused})
+		s.set.emit(Event{Kind: EventTokenRejected})
 	}
 }
 
@@ -266,7 +266,7 @@ func (s *session) login(ctx context.Context, tok *oauth2.Token) error {
 	if _, err := s.replace(ctx, replace); err != nil {
 		return fmt.Errorf("authtrip: SetToken: %w", err)
 	}
-	s.set.emit(Event{Kind: EventTokenObtained})
+	s.set.emit(Event{Kind: EventSessionStarted})
 	return nil
 }
 
@@ -282,6 +282,7 @@ func (s *session) logout(ctx context.Context) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("authtrip: Forget: %w", err)
 	}
+	s.set.emit(Event{Kind: EventSessionLoggedOut})
 	if gone == nil && s.set.initial != nil {
 		gone = login(s.set.initial, 0, time.Now())
 	}

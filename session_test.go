@@ -349,7 +349,7 @@ func TestPain35HooksMayCallBack(t *testing.T) {
 			}
 			_, _ = src.TokenContext(t.Context())
 			_ = src.Status()
-			if e.Kind == authtrip.EventTokenObtained && n.Load() == 1 {
+			if e.Kind == authtrip.EventSessionStarted && n.Load() == 1 {
 				_ = src.SetToken(t.Context(), r.srv.Issue("bob"))
 			}
 			go src.Close()

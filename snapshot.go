@@ -57,9 +57,10 @@ func (snap *snapshot) usable() bool {
 // due reports whether the token is due for refresh.
 func (snap *snapshot) due() bool { return time.Since(snap.born) >= snap.refresh }
 
-// lookDue reports whether the Store has to be looked at.
+// lookDue reports whether the Store has to be looked at, before the token is due for
+// refresh. It works for nil.
 func (snap *snapshot) lookDue() bool {
-	return time.Since(snap.born) >= time.Duration(snap.next.Load())
+	return snap != nil && !snap.loggedOut() && !snap.due() && time.Since(snap.born) >= time.Duration(snap.next.Load())
 }
 
 // looked says that the Store was looked at just now.

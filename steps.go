@@ -38,7 +38,6 @@ func (r *round) load() {
 	there := r.s.shelf().load(ctx)
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	w := r.s.work
 	if r.look != noLook {
 		r.look = noLook
 		if there.said == lifecycle.NoAnswer {
@@ -47,30 +46,13 @@ func (r *round) load() {
 	}
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
-		w.memory.Know(lifecycle.Position{})
-		w.settle()
+		r.s.work.memory.Know(lifecycle.Position{})
+		r.s.work.settle()
 		r.s.cur.Store(nil)
 	}
-	var found lifecycle.Record
-	twin := false
-	if there.rec != nil {
-		found = there.rec.facts()
-		twin = there.rec.isTwin(r.s.known())
-	}
-	if there.rec != nil && there.rec.Ended != nil && !twin && found.Position == w.memory.Known {
-		w.end = there.rec.Ended // if the Store loses it, it is put back
-	}
-	w.memory.Loaded(there.said, found, twin)
-	if there.said == lifecycle.HasRecord && there.rec.Marker != nil {
-		w.seen.see(there.version)
-	} else {
-		w.seen = sighting{}
-	}
-	if there.err == nil {
-		w.looks = time.Now()
-		if cur := r.s.cur.Load(); cur != nil && r.s.set.shared {
-			cur.looked()
-		}
+	r.s.work.read(there, r.s.known())
+	if cur := r.s.cur.Load(); there.err == nil && cur != nil && r.s.set.shared {
+		cur.looked()
 	}
 	r.importInitial(there.said)
 }
@@ -101,46 +83,56 @@ func (r *round) importInitial(said lifecycle.Stored) {
 
 // publish hands out what was read; without an answer of the Store, what is held.
 func (r *round) publish() {
-	r.s.mu.Lock()
-	care, m := r.care(), &r.s.work.memory
-	rec := r.rec
-	blind := m.Stored() == lifecycle.NoAnswer || m.Stored() == lifecycle.Unreadable
-	if blind {
-		rec = r.s.work.held
-	}
-	m.Published(care)
-	if m.Newest == lifecycle.Settled {
-		r.s.work.settle()
-	}
 	had := r.s.cur.Load()
-	snap := newSnapshot(r.s, rec, r.s.set.early)
-	r.s.publish(snap)
-	if rec.Ended != nil {
-		r.s.work.end = rec.Ended
-	}
-	err := r.err
-	r.err = nil
-	r.s.mu.Unlock()
-
-	if blind {
-		r.s.emit(Event{Kind: EventTokenNotSaved, Err: err})
-	}
+	rec, snap, unsaved := r.handOut()
 	if snap.usable() || r.answered {
 		r.s.failing.Store(nil)
+	}
+	if unsaved != nil {
+		r.s.emit(Event{Kind: EventTokenUnsaved, Err: unsaved})
 	}
 	switch {
 	case rec.LoggedOut, rec.AccessToken == "", !r.answered && !snap.usable():
 	case r.answered && !r.first:
 		r.done(EventTokenRefreshed)
-		if left := time.Until(rec.RefreshExpiry); !rec.RefreshExpiry.IsZero() && left < sessionWarning {
+		if rec.endsSoon() {
 			r.s.emit(Event{Kind: EventSessionExpiring})
 		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
 	case had.token.AccessToken != string(rec.AccessToken):
-		r.done(EventTokenAdopted)
+		r.done(EventTokenLoaded)
 	}
+	r.renewed = r.renewed || r.answered
 	r.answered = false
+}
+
+// handOut is publish without its events. unsaved is why the Store does not have what is
+// handed out.
+func (r *round) handOut() (rec *record, snap *snapshot, unsaved error) {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	w := r.s.work
+	rec = r.rec
+	if said := w.memory.Stored(); said == lifecycle.NoAnswer || said == lifecycle.Unreadable {
+		rec, unsaved = w.held, r.err
+	}
+	r.err = nil
+	w.memory.Published(r.care())
+	if w.memory.Newest == lifecycle.Settled {
+		w.settle()
+	}
+	snap = newSnapshot(r.s, rec, r.s.set.early)
+	r.s.publish(snap)
+	if rec.Ended != nil {
+		w.end = rec.Ended
+	}
+	return rec, snap, unsaved
+}
+
+// endsSoon reports whether the server said that the session expires within a day.
+func (r *record) endsSoon() bool {
+	return !r.RefreshExpiry.IsZero() && time.Until(r.RefreshExpiry) < sessionWarning
 }
 
 func (r *round) done(kind EventKind) {

@@ -154,7 +154,7 @@ func TestOneShotBodyIsNotReplayed(t *testing.T) {
 				if c := w.srv.Counts(); c.API != 2 || c.Token != 1 {
 					t.Errorf("then API requests = %d, token requests = %d, want 2 and 1", c.API, c.Token)
 				}
-				if w.events.count(authtrip.EventRequestRefused) != 1 {
+				if w.events.count(authtrip.EventRequestNotRetried) != 1 {
 					t.Errorf("events = %v, want one that says why", w.events.kinds())
 				}
 			})

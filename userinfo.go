@@ -425,13 +425,13 @@ func (u *UserInfoSource) record(ctx context.Context, info *UserInfo) {
 	ctx, cancel := context.WithTimeout(ctx, userInfoCacheTimeout)
 	defer cancel()
 	if err := u.Users.Put(ctx, info); err != nil {
-		u.emit(Event{Kind: EventUserInfoFailed, Err: err})
+		u.emit(Event{Kind: EventUserInfoCacheFailed, Err: err})
 	}
 }
 
 func (u *UserInfoSource) cacheFailed(err error) {
 	if err != nil {
-		u.emit(Event{Kind: EventUserInfoFailed, Err: fmt.Errorf("authtrip: UserInfoSource.Cache: %w", err)})
+		u.emit(Event{Kind: EventUserInfoCacheFailed, Err: fmt.Errorf("authtrip: UserInfoSource.Cache: %w", err)})
 	}
 }
 

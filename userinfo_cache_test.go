@@ -100,7 +100,7 @@ func TestUserInfoDoesWithoutACacheThatFails(t *testing.T) {
 				r.wantFetches(t, 1)
 				wantUser(t, info, "alice")
 				r.wantFetches(t, 1)
-				said := r.events.count(authtrip.EventUserInfoFailed) > 0
+				said := r.events.count(authtrip.EventUserInfoCacheFailed) > 0
 				if said != c.says {
 					t.Errorf("operators were told: %v, want %v (%v)", said, c.says, r.events.kinds())
 				}

@@ -19,7 +19,6 @@ type work struct {
 	endErr error
 	sends  sends
 	seen   sighting
-	looks  time.Time   // when the Store answered last
 	timer  *time.Timer // of the next look; nil if there is none
 }
 
@@ -34,16 +33,56 @@ type sends struct {
 	open      time.Time // until then the answer to the last may still come; zero: it cannot
 }
 
+// lost counts a send that began then and whose outcome is unknown.
+func (s *sends) lost(began time.Time) {
+	if s.count++; s.count == 1 {
+		s.first = began
+	}
+	s.took = time.Since(began)
+}
+
+// within reports whether the grace period, counted from the first send, is certainly
+// running still, and its resends are not used up.
+func (s *sends) within(grace time.Duration) bool {
+	if s.count == 0 || s.count >= maxSends || s.inherited {
+		return false
+	}
+	return time.Since(s.first)+s.took < grace
+}
+
 // sighting is since when the Store has had a version, as far as this process has seen.
 type sighting struct {
 	version string
 	since   time.Time
 }
 
+// read takes what the Store said: only a marker has to be watched.
+func (g *sighting) read(there reading) {
+	if there.rec == nil || there.rec.Marker == nil {
+		*g = sighting{}
+		return
+	}
+	g.see(there.version)
+}
+
 func (g *sighting) see(version string) {
 	if g.version != version {
 		*g = sighting{version: version, since: time.Now()}
 	}
+}
+
+// read takes what the Store said. known is the newest record that is known here.
+func (w *work) read(there reading, known *record) {
+	var found lifecycle.Record
+	twin := false
+	if there.rec != nil {
+		found, twin = there.rec.facts(), there.rec.isTwin(known)
+		if there.rec.Ended != nil && !twin && found.Position == w.memory.Known {
+			w.end = there.rec.Ended // if the Store loses it, it is put back
+		}
+	}
+	w.memory.Loaded(there.said, found, twin)
+	w.seen.read(there)
 }
 
 // settle forgets what belongs to a record that is not the newest any more.

@@ -22,9 +22,9 @@ import (
 
 var (
 	refreshOutcomes = []string{
-		"obtained", "refreshed", "replayed", "adopted", "failed", "in_doubt", "reauth_required", "not_saved",
+		"obtained", "refreshed", "resent", "loaded", "failed", "outcome_unknown", "reauth_required", "not_saved",
 	}
-	requestOutcomes = []string{"replayed", "refused_again", "returned"}
+	requestOutcomes = []string{"retried", "rejected_again", "returned"}
 	origins         = []string{"hit", "miss", "stale"}
 )
 
@@ -35,15 +35,15 @@ func refreshOutcome(e authtrip.Event) string {
 		return "obtained"
 	case authtrip.EventTokenRefreshed:
 		if e.Requests > 1 {
-			return "replayed"
+			return "resent"
 		}
 		return "refreshed"
-	case authtrip.EventTokenAdopted:
-		return "adopted"
+	case authtrip.EventTokenLoaded:
+		return "loaded"
 	case authtrip.EventRefreshFailed:
 		return "failed"
-	case authtrip.EventRefreshInDoubt:
-		return "in_doubt"
+	case authtrip.EventRefreshUnknown:
+		return "outcome_unknown"
 	case authtrip.EventReauthRequired:
 		return "reauth_required"
 	case authtrip.EventTokenNotSaved:
@@ -52,22 +52,12 @@ func refreshOutcome(e authtrip.Event) string {
 	return ""
 }
 
-// replayOutcome says what the second try of an API request came to.
-func replayOutcome(e authtrip.Event) string {
+// retryOutcome says what the second try of an API request came to.
+func retryOutcome(e authtrip.Event) string {
 	if e.StatusCode == http.StatusUnauthorized {
-		return "refused_again"
+		return "rejected_again"
 	}
-	return "replayed"
-}
-
-// ofCache reports whether it was a Cache that failed, and not the server, which
-// takes time and has errors of its own types.
-func ofCache(e authtrip.Event) bool {
-	if _, ok := errors.AsType[*authtrip.UserInfoError](e.Err); ok {
-		return false
-	}
-	_, ok := errors.AsType[*authtrip.SubjectError](e.Err)
-	return !ok && e.Duration == 0
+	return "retried"
 }
 
 // oauthCodes are the error codes that a token endpoint answers: RFC 6749, sections
@@ -92,7 +82,7 @@ func errorClass(e authtrip.Event) string {
 	_, subject := errors.AsType[*authtrip.SubjectError](e.Err)
 	switch {
 	case e.Kind == authtrip.EventReauthRequired && errors.Is(e.Err, authtrip.ErrInDoubt):
-		return "in_doubt"
+		return "outcome_unknown"
 	case subject:
 		return "subject"
 	case oauthCodes[e.Code]:

@@ -7,17 +7,19 @@ import (
 )
 
 type instruments struct {
-	refreshes       metric.Int64Counter
-	refreshDuration metric.Float64Histogram
-	tokenRequests   metric.Int64Counter
-	tokenRefusals   metric.Int64Counter
-	logins          metric.Int64Counter
-	storeSkips      metric.Int64Counter
-	requestRefusals metric.Int64Counter
-	answers         metric.Int64Counter
-	staleAge        metric.Float64Histogram
-	fetchDuration   metric.Float64Histogram
-	cacheFailures   metric.Int64Counter
+	refreshes         metric.Int64Counter
+	refreshDuration   metric.Float64Histogram
+	tokenRequests     metric.Int64Counter
+	tokenRejections   metric.Int64Counter
+	logins            metric.Int64Counter
+	logouts           metric.Int64Counter
+	expiring          metric.Int64Counter
+	unsaved           metric.Int64Counter
+	requestRejections metric.Int64Counter
+	answers           metric.Int64Counter
+	staleAge          metric.Float64Histogram
+	fetchDuration     metric.Float64Histogram
+	cacheFailures     metric.Int64Counter
 }
 
 // The bounds of the histograms, in seconds; a View can give others. The first ten
@@ -36,13 +38,17 @@ func (i *instruments) make(m metric.Meter) {
 		"Duration of refreshes of a token, waiting for other processes and for the Store included.")
 	i.tokenRequests = counter(m, "authtrip.token.requests", "{request}",
 		"Requests to the token endpoint.")
-	i.tokenRefusals = counter(m, "authtrip.token.refusals", "{token}",
+	i.tokenRejections = counter(m, "authtrip.token.rejections", "{token}",
 		"Access tokens that an API refused with status 401.")
 	i.logins = counter(m, "authtrip.logins", "{login}",
 		"Tokens that came from a login.")
-	i.storeSkips = counter(m, "authtrip.store.skips", "{token}",
-		"Tokens without refresh token that the Store did not take; they were used all the same.")
-	i.requestRefusals = counter(m, "authtrip.request.refusals", "{request}",
+	i.logouts = counter(m, "authtrip.logouts", "{session}",
+		"Sessions that Forget ended.")
+	i.expiring = counter(m, "authtrip.sessions.expiring", "{refresh}",
+		"Refreshes of sessions that the server ends within a day.")
+	i.unsaved = counter(m, "authtrip.tokens.unsaved", "{token}",
+		"Tokens that the Store did not take, and that were handed out all the same.")
+	i.requestRejections = counter(m, "authtrip.request.rejections", "{request}",
 		"API requests whose token was refused, by what became of them.")
 	i.answers = counter(m, "authtrip.userinfo.answers", "{answer}",
 		"User info that was handed out, by where it came from.")

@@ -10,10 +10,12 @@
 //	authtrip.refreshes                counter    {refresh}  refreshes of a token, by outcome
 //	authtrip.refresh.duration         histogram  s          how long they took, by outcome and error
 //	authtrip.token.requests           counter    {request}  what the token endpoint was asked
-//	authtrip.token.refusals           counter    {token}    tokens that an API refused
+//	authtrip.token.rejections         counter    {token}    tokens that an API rejected
 //	authtrip.logins                   counter    {login}    tokens that came from a login
-//	authtrip.store.skips              counter    {token}    application tokens that a Store did not take
-//	authtrip.request.refusals         counter    {request}  refused API requests, by outcome
+//	authtrip.logouts                  counter    {session}  sessions that Forget ended
+//	authtrip.sessions.expiring        counter    {refresh}  refreshes of sessions that the server ends within a day
+//	authtrip.tokens.unsaved           counter    {token}    tokens handed out that a Store did not take
+//	authtrip.request.rejections       counter    {request}  API requests whose token was rejected, by outcome
 //	authtrip.userinfo.answers         counter    {answer}   user info handed out, by where it came from
 //	authtrip.userinfo.stale.age       histogram  s          how old it was where it was an old copy
 //	authtrip.userinfo.fetch.duration  histogram  s          user info requests
@@ -23,11 +25,11 @@
 // Its outcome, authtrip.refresh.outcome, is one of
 //
 //	obtained         there is a token where there was none
-//	refreshed        the token was replaced at the first try
-//	replayed         it was replaced, and the answer to an earlier try was lost
-//	adopted          another process had replaced it already
+//	refreshed        the token was replaced at the first attempt
+//	resent           it was replaced, and the answer to an earlier attempt was lost
+//	loaded           another process had replaced it already
 //	failed           it is tried again later
-//	in_doubt         the refresh token may be spent, and may not be sent again
+//	outcome_unknown  the refresh token may have been used, and is sent again later
 //	reauth_required  the user has to log in again
 //	not_saved        a new token came, and exists in this process's memory only
 //
@@ -40,7 +42,7 @@
 // comes with it.
 //
 // A refused API request, by authtrip.request.outcome, was sent again and accepted
-// ("replayed"), was sent again and refused ("refused_again"), or was not sent
+// ("resent"), was sent again and refused ("rejected_again"), or was not sent
 // again ("returned"). User info, by authtrip.userinfo.origin, came from memory or
 // a Cache ("hit"), from the server ("miss"), or was the last good copy ("stale").
 //
@@ -49,7 +51,7 @@
 // What failed has an error.type: an OAuth error code of a fixed list; else the
 // HTTP status, or "invalid_response" where that is a 2xx; else "timeout",
 // "connection", "tls", "subject" (user info of somebody else) or "_OTHER". A login
-// that ended because an answer was lost has "in_doubt". No error text is recorded:
+// that ended because an answer was lost has "outcome_unknown". No error text is recorded:
 // that of a Store is a stranger's and may name a user.
 //
 // # Spans
@@ -128,17 +130,23 @@ func (r *Recorder) Event(e authtrip.Event) {
 		r.with.answers.Add(ctx, 1, r.set(keyOrigin.String("stale")))
 		r.with.staleAge.Record(ctx, e.Age.Seconds(), r.set())
 	case authtrip.EventUserInfoFailed:
-		if ofCache(e) {
-			r.with.cacheFailures.Add(ctx, 1, r.set(errorType(e)))
-			return
-		}
 		r.fetch(ctx, e)
-	case authtrip.EventTokenRefused:
-		r.with.tokenRefusals.Add(ctx, 1, r.set())
-	case authtrip.EventRequestReplayed:
-		r.with.requestRefusals.Add(ctx, 1, r.set(keyRequestOutcome.String(replayOutcome(e))))
-	case authtrip.EventRequestRefused:
-		r.with.requestRefusals.Add(ctx, 1, r.set(keyRequestOutcome.String("returned")))
+	case authtrip.EventUserInfoCacheFailed:
+		r.with.cacheFailures.Add(ctx, 1, r.set(errorType(e)))
+	case authtrip.EventSessionStarted:
+		r.with.logins.Add(ctx, 1, r.set())
+	case authtrip.EventSessionLoggedOut:
+		r.with.logouts.Add(ctx, 1, r.set())
+	case authtrip.EventSessionExpiring:
+		r.with.expiring.Add(ctx, 1, r.set())
+	case authtrip.EventTokenUnsaved:
+		r.with.unsaved.Add(ctx, 1, r.set())
+	case authtrip.EventTokenRejected:
+		r.with.tokenRejections.Add(ctx, 1, r.set())
+	case authtrip.EventRequestRetried:
+		r.with.requestRejections.Add(ctx, 1, r.set(keyRequestOutcome.String(retryOutcome(e))))
+	case authtrip.EventRequestNotRetried:
+		r.with.requestRejections.Add(ctx, 1, r.set(keyRequestOutcome.String("returned")))
 	default:
 		r.token(ctx, e)
 	}
@@ -147,16 +155,8 @@ func (r *Recorder) Event(e authtrip.Event) {
 // token records what a Source did.
 func (r *Recorder) token(ctx context.Context, e authtrip.Event) {
 	outcome := refreshOutcome(e)
-	noFlight := e.Duration == 0 && e.Requests == 0
-	switch {
-	case outcome == "":
+	if outcome == "" {
 		return // a kind of a later version
-	case noFlight && e.Kind == authtrip.EventTokenObtained:
-		r.with.logins.Add(ctx, 1, r.set())
-		return
-	case noFlight && e.Kind == authtrip.EventTokenNotSaved:
-		r.with.storeSkips.Add(ctx, 1, r.set())
-		return
 	}
 	sent := e.Requests > 0
 	attrs := []attribute.KeyValue{keyOutcome.String(outcome)}
@@ -221,7 +221,7 @@ func (r *Recorder) configure() {
 // zero makes the time series of the counters: one that begins with its first
 // failure shows no increase.
 func (r *Recorder) zero(ctx context.Context) {
-	for _, c := range []metric.Int64Counter{r.with.tokenRequests, r.with.tokenRefusals, r.with.logins, r.with.storeSkips} {
+	for _, c := range []metric.Int64Counter{r.with.tokenRequests, r.with.tokenRejections, r.with.logins, r.with.logouts, r.with.expiring, r.with.unsaved} {
 		c.Add(ctx, 0, r.set())
 	}
 	for _, outcome := range refreshOutcomes {
@@ -229,7 +229,7 @@ func (r *Recorder) zero(ctx context.Context) {
 		r.with.refreshes.Add(ctx, 0, r.set(keyOutcome.String(outcome), keySent.Bool(false)))
 	}
 	for _, outcome := range requestOutcomes {
-		r.with.requestRefusals.Add(ctx, 0, r.set(keyRequestOutcome.String(outcome)))
+		r.with.requestRejections.Add(ctx, 0, r.set(keyRequestOutcome.String(outcome)))
 	}
 	for _, origin := range origins {
 		r.with.answers.Add(ctx, 0, r.set(keyOrigin.String(origin)))

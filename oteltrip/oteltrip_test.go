@@ -34,8 +34,18 @@ var cases = []struct {
 }{
 	{
 		name:  "a login",
-		event: authtrip.Event{Kind: authtrip.EventTokenObtained},
+		event: authtrip.Event{Kind: authtrip.EventSessionStarted},
 		want:  map[string]int64{"authtrip.logins": 1},
+	},
+	{
+		name:  "a logout",
+		event: authtrip.Event{Kind: authtrip.EventSessionLoggedOut},
+		want:  map[string]int64{"authtrip.logouts": 1},
+	},
+	{
+		name:  "a session that ends soon",
+		event: authtrip.Event{Kind: authtrip.EventSessionExpiring},
+		want:  map[string]int64{"authtrip.sessions.expiring": 1},
 	},
 	{
 		name:  "a first token from a grant",
@@ -70,20 +80,20 @@ var cases = []struct {
 		name:  "a refresh of which the first answer was lost",
 		event: authtrip.Event{Kind: authtrip.EventTokenRefreshed, Duration: time.Second, Requests: 3},
 		want: map[string]int64{
-			"authtrip.refreshes authtrip.refresh.outcome=replayed authtrip.refresh.sent=true": 1,
-			"authtrip.refresh.duration authtrip.refresh.outcome=replayed":                     1,
+			"authtrip.refreshes authtrip.refresh.outcome=resent authtrip.refresh.sent=true": 1,
+			"authtrip.refresh.duration authtrip.refresh.outcome=resent":                     1,
 			"authtrip.token.requests": 3,
 		},
-		span: "refresh token authtrip.refresh.outcome=replayed authtrip.refresh.sent=true authtrip.refresh.requests=3",
+		span: "refresh token authtrip.refresh.outcome=resent authtrip.refresh.sent=true authtrip.refresh.requests=3",
 	},
 	{
 		name:  "somebody else's token",
-		event: authtrip.Event{Kind: authtrip.EventTokenAdopted, Duration: time.Millisecond},
+		event: authtrip.Event{Kind: authtrip.EventTokenLoaded, Duration: time.Millisecond},
 		want: map[string]int64{
-			"authtrip.refreshes authtrip.refresh.outcome=adopted authtrip.refresh.sent=false": 1,
-			"authtrip.refresh.duration authtrip.refresh.outcome=adopted":                      1,
+			"authtrip.refreshes authtrip.refresh.outcome=loaded authtrip.refresh.sent=false": 1,
+			"authtrip.refresh.duration authtrip.refresh.outcome=loaded":                      1,
 		},
-		span: "refresh token authtrip.refresh.outcome=adopted authtrip.refresh.sent=false authtrip.refresh.requests=0",
+		span: "refresh token authtrip.refresh.outcome=loaded authtrip.refresh.sent=false authtrip.refresh.requests=0",
 	},
 	{
 		name: "a server that is busy",
@@ -100,13 +110,13 @@ var cases = []struct {
 	},
 	{
 		name:  "a refresh without an answer",
-		event: authtrip.Event{Kind: authtrip.EventRefreshInDoubt, Duration: time.Second, Requests: 3, Err: fmt.Errorf("%w: %w", authtrip.ErrInDoubt, io.EOF)},
+		event: authtrip.Event{Kind: authtrip.EventRefreshUnknown, Duration: time.Second, Requests: 3, Err: fmt.Errorf("%w: %w", authtrip.ErrInDoubt, io.EOF)},
 		want: map[string]int64{
-			"authtrip.refreshes authtrip.refresh.outcome=in_doubt authtrip.refresh.sent=true":   1,
-			"authtrip.refresh.duration authtrip.refresh.outcome=in_doubt error.type=connection": 1,
+			"authtrip.refreshes authtrip.refresh.outcome=outcome_unknown authtrip.refresh.sent=true":   1,
+			"authtrip.refresh.duration authtrip.refresh.outcome=outcome_unknown error.type=connection": 1,
 			"authtrip.token.requests": 3,
 		},
-		span: "refresh token authtrip.refresh.outcome=in_doubt error.type=connection authtrip.refresh.sent=true authtrip.refresh.requests=3",
+		span: "refresh token authtrip.refresh.outcome=outcome_unknown error.type=connection authtrip.refresh.sent=true authtrip.refresh.requests=3",
 	},
 	{
 		name: "the end of a login",
@@ -144,29 +154,29 @@ var cases = []struct {
 		span: "refresh token authtrip.refresh.outcome=not_saved error.type=_OTHER authtrip.refresh.sent=true authtrip.refresh.requests=1",
 	},
 	{
-		name:  "a token that can be had again",
-		event: authtrip.Event{Kind: authtrip.EventTokenNotSaved, Err: errors.New("no Store")},
-		want:  map[string]int64{"authtrip.store.skips": 1},
+		name:  "a token that is used unsaved",
+		event: authtrip.Event{Kind: authtrip.EventTokenUnsaved, Err: errors.New("no Store")},
+		want:  map[string]int64{"authtrip.tokens.unsaved": 1},
 	},
 	{
 		name:  "a refused token",
-		event: authtrip.Event{Kind: authtrip.EventTokenRefused},
-		want:  map[string]int64{"authtrip.token.refusals": 1},
+		event: authtrip.Event{Kind: authtrip.EventTokenRejected},
+		want:  map[string]int64{"authtrip.token.rejections": 1},
 	},
 	{
 		name:  "a request that was sent again",
-		event: authtrip.Event{Kind: authtrip.EventRequestReplayed, Duration: time.Second, StatusCode: 503},
-		want:  map[string]int64{"authtrip.request.refusals authtrip.request.outcome=replayed": 1},
+		event: authtrip.Event{Kind: authtrip.EventRequestRetried, Duration: time.Second, StatusCode: 503},
+		want:  map[string]int64{"authtrip.request.rejections authtrip.request.outcome=retried": 1},
 	},
 	{
 		name:  "a request that was refused twice",
-		event: authtrip.Event{Kind: authtrip.EventRequestReplayed, Duration: time.Second, StatusCode: 401},
-		want:  map[string]int64{"authtrip.request.refusals authtrip.request.outcome=refused_again": 1},
+		event: authtrip.Event{Kind: authtrip.EventRequestRetried, Duration: time.Second, StatusCode: 401},
+		want:  map[string]int64{"authtrip.request.rejections authtrip.request.outcome=rejected_again": 1},
 	},
 	{
 		name:  "a refusal that the caller got",
-		event: authtrip.Event{Kind: authtrip.EventRequestRefused, StatusCode: 403, Err: errors.New("more")},
-		want:  map[string]int64{"authtrip.request.refusals authtrip.request.outcome=returned": 1},
+		event: authtrip.Event{Kind: authtrip.EventRequestNotRetried, StatusCode: 403, Err: errors.New("more")},
+		want:  map[string]int64{"authtrip.request.rejections authtrip.request.outcome=returned": 1},
 	},
 	{
 		name:  "user info from memory",
@@ -204,7 +214,7 @@ var cases = []struct {
 	},
 	{
 		name:  "a Cache that failed",
-		event: authtrip.Event{Kind: authtrip.EventUserInfoFailed, Err: errors.New("down")},
+		event: authtrip.Event{Kind: authtrip.EventUserInfoCacheFailed, Err: errors.New("down")},
 		want:  map[string]int64{"authtrip.userinfo.cache.failures error.type=_OTHER": 1},
 	},
 	{
@@ -301,15 +311,17 @@ func TestCardinality(t *testing.T) {
 		b.spans.Reset()
 	}
 	// 8 outcomes times sent or not; each outcome with each error or none.
-	errorTypes := 20 + 62 + len([]string{"invalid_response", "timeout", "tls", "connection", "subject", "in_doubt", "_OTHER"})
+	errorTypes := 20 + 62 + len([]string{"invalid_response", "timeout", "tls", "connection", "subject", "outcome_unknown", "_OTHER"})
 	bounds := map[string]int{
 		"authtrip.refreshes":               16,
 		"authtrip.refresh.duration":        8 * (errorTypes + 1),
 		"authtrip.token.requests":          1,
-		"authtrip.token.refusals":          1,
+		"authtrip.token.rejections":        1,
 		"authtrip.logins":                  1,
-		"authtrip.store.skips":             1,
-		"authtrip.request.refusals":        3,
+		"authtrip.logouts":                 1,
+		"authtrip.sessions.expiring":       1,
+		"authtrip.tokens.unsaved":          1,
+		"authtrip.request.rejections":      3,
 		"authtrip.userinfo.answers":        3,
 		"authtrip.userinfo.stale.age":      1,
 		"authtrip.userinfo.fetch.duration": errorTypes + 1,
@@ -365,27 +377,29 @@ func TestErrorTypes(t *testing.T) {
 		Kind: authtrip.EventReauthRequired, Duration: time.Second, Requests: 2, StatusCode: 400, Code: "invalid_grant",
 		Err: fmt.Errorf("%w: %w", authtrip.ErrReauthRequired, authtrip.ErrInDoubt),
 	})
-	if got := b.series(t); got["authtrip.refresh.duration authtrip.refresh.outcome=reauth_required error.type=in_doubt"] != 1 {
-		t.Errorf("series = %v, want error.type=in_doubt: the server refused what it had taken before", got)
+	if got := b.series(t); got["authtrip.refresh.duration authtrip.refresh.outcome=reauth_required error.type=outcome_unknown"] != 1 {
+		t.Errorf("series = %v, want error.type=outcome_unknown: the server refused what it had taken before", got)
 	}
 }
 
 func TestCountersBeginAtZero(t *testing.T) {
 	t.Parallel()
 	b := newBench()
-	b.Event(authtrip.Event{Kind: authtrip.EventTokenRefused})
+	b.Event(authtrip.Event{Kind: authtrip.EventTokenRejected})
 	n := make(map[string]int)
 	for _, m := range b.metrics(t) {
 		each(m.Data, func(attribute.Set, int64) { n[m.Name]++ })
 	}
 	want := map[string]int{
-		"authtrip.refreshes":        16,
-		"authtrip.token.requests":   1,
-		"authtrip.token.refusals":   1,
-		"authtrip.logins":           1,
-		"authtrip.store.skips":      1,
-		"authtrip.request.refusals": 3,
-		"authtrip.userinfo.answers": 3,
+		"authtrip.refreshes":          16,
+		"authtrip.token.requests":     1,
+		"authtrip.token.rejections":   1,
+		"authtrip.logins":             1,
+		"authtrip.logouts":            1,
+		"authtrip.sessions.expiring":  1,
+		"authtrip.tokens.unsaved":     1,
+		"authtrip.request.rejections": 3,
+		"authtrip.userinfo.answers":   3,
 	}
 	if !maps.Equal(n, want) {
 		t.Errorf("time series after one event = %v\nwant %v", n, want)
@@ -419,8 +433,8 @@ func TestNamesFollowTheConventions(t *testing.T) {
 		b.Event(c.event)
 	}
 	metrics := b.metrics(t)
-	if len(metrics) != 11 {
-		t.Errorf("%d metrics, want 11", len(metrics))
+	if len(metrics) != 13 {
+		t.Errorf("%d metrics, want 13", len(metrics))
 	}
 	for _, m := range metrics {
 		if !strings.HasPrefix(m.Name, "authtrip.") || strings.HasSuffix(m.Name, ".total") || strings.ToLower(m.Name) != m.Name {
@@ -464,7 +478,7 @@ func TestManyAtOnce(t *testing.T) {
 func TestZeroRecorderUsesTheGlobalProviders(t *testing.T) {
 	b := newBench()
 	var rec oteltrip.Recorder
-	rec.Event(authtrip.Event{Kind: authtrip.EventTokenRefused}) // goes nowhere yet
+	rec.Event(authtrip.Event{Kind: authtrip.EventTokenRejected}) // goes nowhere yet
 	otel.SetMeterProvider(b.MeterProvider)
 	otel.SetTracerProvider(b.TracerProvider)
 	rec.Event(authtrip.Event{Kind: authtrip.EventTokenRefreshed, Duration: time.Second, Requests: 1})

@@ -92,7 +92,7 @@ func TestNoSecretAndNoUserIsRecorded(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"authtrip.request.refusals", "authtrip.userinfo.fetch.duration", "authtrip.userinfo.cache.failures",
+		"authtrip.request.rejections", "authtrip.userinfo.fetch.duration", "authtrip.userinfo.cache.failures",
 		"authtrip.userinfo.stale.age", "refreshed", "failed", "reauth_required",
 	} {
 		if !outcomes[want] {

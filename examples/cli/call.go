@@ -41,7 +41,7 @@ func (p *program) call(ctx context.Context, conf config, args []string) error {
 		Origins: []string{req.URL.Scheme + "://" + req.URL.Host}, // a redirect may lead elsewhere
 		OnEvent: func(e authtrip.Event) {
 			a.onEvent(e)
-			if e.Kind == authtrip.EventRequestRefused {
+			if e.Kind == authtrip.EventRequestNotRetried {
 				refusal = e.Err
 			}
 		},
