@@ -58,7 +58,7 @@ type look uint8
 const (
 	noLook     look = iota // only if a step needs it
 	lookNow                // it has not been asked yet
-	unanswered             // it was asked, and did not answer
+	unanswered             // it did not answer, or did not save what was found to be missing
 )
 
 // rereadInterval is how often a Store is asked whether somebody has logged in again.

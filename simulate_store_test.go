@@ -167,6 +167,9 @@ func (s storeOf) attempt(ctx context.Context, op, key string, act func() error) 
 	early := p.doom(&d)
 	fault := s.fault(&d)
 	p.w.count(p, fault, op)
+	if fault >= faultHang {
+		p.locked(func() { p.failed++ }) // from now on, not only when it gives up
+	}
 	if err := p.pass(ctx, d.between(50*time.Microsecond, 3*time.Millisecond)); err != nil {
 		return s.broken(err)
 	}

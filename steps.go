@@ -170,6 +170,7 @@ func (r *round) save() {
 		w.memory.Conflicted()
 	default:
 		w.memory.Failed()
+		r.look = unanswered // what was to be put back or taken back still is
 		r.err, r.noted = fmt.Errorf("authtrip: Store.Save: %w", err), false
 		if w.held != nil && r.answered {
 			r.err = &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}

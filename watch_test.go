@@ -121,3 +121,35 @@ func TestRefreshByHandThatJoinsALookIsNoEmptyToken(t *testing.T) {
 }
 
 var _ authtrip.Watcher = (*steps)(nil)
+
+// TestLostRecordThatCouldNotBePutBackIsPutBackLater: the watcher had found that the
+// record was gone, and the Store hung when it was to be saved; nobody tried again.
+func TestLostRecordThatCouldNotBePutBackIsPutBackLater(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if down.Load() && op == "save" {
+				return errStoreDown
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = src.Watch(ctx) }()
+		synctest.Wait()
+		down.Store(true)
+		_, version, _ := store.Load(t.Context(), "alice")
+		if err := store.Delete(t.Context(), "alice", version); err != nil {
+			t.Fatal(err)
+		}
+		wait(5 * time.Second)
+		down.Store(false)
+		wait(5 * time.Second)
+		wantLive(t, r, store)
+	})
+}
