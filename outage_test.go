@@ -162,3 +162,60 @@ func TestRefusedSessionsAreNoOutage(t *testing.T) {
 		}
 	})
 }
+
+// A token was rejected while its refresh ahead of time came to a full gate: whoever had joined
+// that was told that its refresh token had been sent, which it had not.
+func TestWhoJoinsARoundThatTheGateRefusesIsNotInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hold atomic.Bool
+		let := make(chan struct{})
+		store := new(steps)
+		slow := new(atomic.Bool)
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" && slow.Load() {
+				wait(time.Second)
+			}
+			return nil
+		}
+		users := &authtrip.Sources{Each: authtrip.Source{Store: store, Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if hold.Load() {
+				<-let
+			}
+			return &oauth2.Token{AccessToken: "new" + old.AccessToken, RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 33 {
+			life := 10 * time.Minute
+			if i == 32 {
+				life = time.Hour
+			}
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{AccessToken: fmt.Sprint(i), RefreshToken: fmt.Sprint("r", i), Expiry: time.Now().Add(life)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(56 * time.Minute) // 0..31 expired, 32 is due
+		last := users.Source("32")
+		if _, err := last.Token(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		hold.Store(true)
+		slow.Store(true)
+		tok, err := last.Token() // starts a round
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i := range 32 {
+			slow.Store(false)
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		last.Invalidate(tok)
+		time.AfterFunc(3*time.Second, func() { close(let) })
+		got, err := last.Token()
+		if err != nil || got.AccessToken == tok.AccessToken {
+			t.Errorf("Token() = %v", err)
+		}
+	})
+}

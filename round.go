@@ -203,11 +203,18 @@ func (r *round) enter() bool {
 	if err != nil {
 		r.err = err
 	}
-	if !next.IsZero() {
+	switch {
+	case !next.IsZero():
 		r.postpone(err, next)
+	case !ok && err == nil:
+		r.err, r.noted, r.quiet = errNotLetIn, true, true
 	}
 	return ok
 }
+
+// errNotLetIn is the error of a round that nobody waited for when it came to the gate:
+// whoever has joined it begins another one.
+var errNotLetIn = errors.New("authtrip: too many refreshes at once: try again")
 
 // errNoBetter is the error of a round that got a token which is of no use to it: the one
 // that an API has rejected, or one that had expired before it was saved.
