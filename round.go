@@ -123,7 +123,7 @@ func (r *round) moment() lifecycle.Moment {
 		Token:     r.token(cur),
 		Grace:     r.grace(),
 		Care:      r.care(),
-		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
+		Waiting:   !r.s.due(f) || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
 		Look:      r.look == lookNow || cur != nil && r.s.set.shared && cur.rec != nil && !cur.loggedOut() && cur.lookDue() && !cur.due(),
 		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
 	}
@@ -273,6 +273,9 @@ func (r *round) rest() (*snapshot, error) {
 	err := failed
 	if err == nil {
 		err = r.restError()
+		if cur.usable() && r.s.failure(cur).due() {
+			r.idle(cur, err)
+		}
 	}
 	r.finish()
 	if failed != nil && !r.quiet && !errors.Is(failed, flight.ErrClosed) {
@@ -317,7 +320,7 @@ func (r *round) end() (*snapshot, error) {
 	}
 	last := r.s.failure(r.s.cur.Load())
 	r.s.mu.Unlock()
-	told := last != nil && errors.Is(last.err, ErrReauthRequired)
+	told := last != nil && !last.idle && errors.Is(last.err, ErrReauthRequired)
 	wait := rereadInterval
 	if !r.s.set.shared {
 		wait = time.Duration(1<<63 - 1) // only SetToken helps
@@ -338,6 +341,16 @@ func (r *round) note(err error, least time.Duration) {
 	}
 	r.s.failing.Store(r.s.failure(cur).after(cur, err, least))
 	r.err, r.noted = err, true
+}
+
+// idle makes the next look at the Store due in a while, where there is nothing to do
+// while the token is usable. It counts as no failure.
+func (r *round) idle(cur *snapshot, err error) {
+	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: rereadInterval, idle: true}
+	if last := r.s.failure(cur); last != nil {
+		f.err, f.first, f.row = last.err, last.first, last.row
+	}
+	r.s.failing.Store(f)
 }
 
 func (r *round) emitFailure(err error) {
