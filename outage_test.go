@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -216,6 +217,112 @@ func TestWhoJoinsARoundThatTheGateRefusesIsNotInDoubt(t *testing.T) {
 		got, err := last.Token()
 		if err != nil || got.AccessToken == tok.AccessToken {
 			t.Errorf("Token() = %v", err)
+		}
+	})
+}
+
+// During an outage everybody got the words that the server had for somebody else.
+func TestErrorOfAnOutageNamesNoOtherUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			return nil, &authtrip.RefreshError{StatusCode: 500, Description: "no luck for " + old.RefreshToken, Err: errors.New("down")}
+		})}}
+		defer users.Close()
+		for i := range 5 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("user", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 5 {
+			_, err := users.Source(fmt.Sprint(i)).Token()
+			re, ok := errors.AsType[*authtrip.RefreshError](err)
+			if !ok || re.Description != "" && !strings.Contains(re.Description, fmt.Sprint("user", i)) {
+				t.Errorf("session %d: %v, %q", i, err, re.Description)
+			}
+		}
+	})
+}
+
+// After an outage of a second that had asked for an hour, the next one lasted for that hour.
+func TestEndOfAnOutageEndsItsRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mode atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if old.RefreshToken == "r4" {
+				wait(time.Second)
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}
+			switch mode.Load() {
+			case 0:
+				wait(10 * time.Millisecond)
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+			case 1:
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+			}
+			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 10 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("r", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range []int{4, 0, 1, 2} {
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		wait(20 * time.Millisecond)
+		wait(2 * time.Second) // the one that was longest on its way has been answered
+		mode.Store(1)
+		for i := 5; i < 8; i++ {
+			_, _ = users.Source(fmt.Sprint(i)).Token()
+		}
+		mode.Store(2)
+		wait(time.Minute)
+		if _, err := users.Source("8").Token(); err != nil {
+			t.Errorf("after an outage of a second: %v", err)
+		}
+	})
+}
+
+// Whoever had come while three requests had failed waited out an hour of Retry-After, also
+// when the next request was answered.
+func TestPostponedSessionIsLetInOnceTheEndpointAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mode atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if old.RefreshToken == "r4" {
+				wait(time.Second)
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}
+			switch mode.Load() {
+			case 0:
+				wait(10 * time.Millisecond)
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+			case 1:
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+			}
+			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 10 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("r", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range []int{4, 0, 1, 2} {
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		wait(20 * time.Millisecond)
+		_, err := users.Source("3").Token() // postponed
+		if err == nil {
+			t.Error("no outage")
+		}
+		wait(2 * time.Second)
+		mode.Store(2)
+		if _, err := users.Source("3").Token(); err != nil {
+			t.Errorf("the endpoint answers, and this session waits: %v", err)
 		}
 	})
 }
