@@ -128,14 +128,14 @@ func (g *gate) answered(err error) {
 		if g.down() {
 			g.limit = 1 // the ramp begins
 		}
-		g.fails, g.err = 0, nil
+		g.fails, g.err, g.next = 0, nil, time.Time{}
 		g.limit = min(g.limit+1, gateMost)
 	case endpointDown(err):
 		if g.fails == 0 {
 			g.first = now
 		}
 		g.fails++
-		g.err = err
+		g.err = everybodys(err)
 		next := now.Add(outagePause(g.fails-gateFails+1, now.Sub(g.first)))
 		if re, ok := errors.AsType[*RefreshError](err); ok {
 			next = later(next, now.Add(re.RetryAfter))
@@ -153,6 +153,17 @@ func (g *gate) leave() {
 		g.limit = max(gateFirst, g.limit/2)
 	}
 	g.call()
+}
+
+// everybodys is what sessions may be told of a failure that was another one's.
+func everybodys(err error) error {
+	re, ok := errors.AsType[*RefreshError](err)
+	if !ok {
+		return err
+	}
+	own := *re
+	own.Description = "" // it may name a user
+	return &own
 }
 
 func later(a, b time.Time) time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -159,6 +160,169 @@ func TestRefusedSessionsAreNoOutage(t *testing.T) {
 			if got := errors.Is(err, authtrip.ErrSessionEnded); got != (i < 4) || i >= 4 && err != nil {
 				t.Errorf("session %d: %v", i, err)
 			}
+		}
+	})
+}
+
+// A token was rejected while its refresh ahead of time came to a full gate: whoever had joined
+// that was told that its refresh token had been sent, which it had not.
+func TestWhoJoinsARoundThatTheGateRefusesIsNotInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hold atomic.Bool
+		let := make(chan struct{})
+		store := new(steps)
+		slow := new(atomic.Bool)
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" && slow.Load() {
+				wait(time.Second)
+			}
+			return nil
+		}
+		users := &authtrip.Sources{Each: authtrip.Source{Store: store, Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if hold.Load() {
+				<-let
+			}
+			return &oauth2.Token{AccessToken: "new" + old.AccessToken, RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 33 {
+			life := 10 * time.Minute
+			if i == 32 {
+				life = time.Hour
+			}
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{AccessToken: fmt.Sprint(i), RefreshToken: fmt.Sprint("r", i), Expiry: time.Now().Add(life)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(56 * time.Minute) // 0..31 expired, 32 is due
+		last := users.Source("32")
+		if _, err := last.Token(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		hold.Store(true)
+		slow.Store(true)
+		tok, err := last.Token() // starts a round
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i := range 32 {
+			slow.Store(false)
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		last.Invalidate(tok)
+		time.AfterFunc(3*time.Second, func() { close(let) })
+		got, err := last.Token()
+		if err != nil || got.AccessToken == tok.AccessToken {
+			t.Errorf("Token() = %v", err)
+		}
+	})
+}
+
+// During an outage everybody got the words that the server had for somebody else.
+func TestErrorOfAnOutageNamesNoOtherUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			return nil, &authtrip.RefreshError{StatusCode: 500, Description: "no luck for " + old.RefreshToken, Err: errors.New("down")}
+		})}}
+		defer users.Close()
+		for i := range 5 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("user", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 5 {
+			_, err := users.Source(fmt.Sprint(i)).Token()
+			re, ok := errors.AsType[*authtrip.RefreshError](err)
+			if !ok || re.Description != "" && !strings.Contains(re.Description, fmt.Sprint("user", i)) {
+				t.Errorf("session %d: %v, %q", i, err, re.Description)
+			}
+		}
+	})
+}
+
+// After an outage of a second that had asked for an hour, the next one lasted for that hour.
+func TestEndOfAnOutageEndsItsRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mode atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if old.RefreshToken == "r4" {
+				wait(time.Second)
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}
+			switch mode.Load() {
+			case 0:
+				wait(10 * time.Millisecond)
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+			case 1:
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+			}
+			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 10 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("r", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range []int{4, 0, 1, 2} {
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		wait(20 * time.Millisecond)
+		wait(2 * time.Second) // the one that was longest on its way has been answered
+		mode.Store(1)
+		for i := 5; i < 8; i++ {
+			_, _ = users.Source(fmt.Sprint(i)).Token()
+		}
+		mode.Store(2)
+		wait(time.Minute)
+		if _, err := users.Source("8").Token(); err != nil {
+			t.Errorf("after an outage of a second: %v", err)
+		}
+	})
+}
+
+// Whoever had come while three requests had failed waited out an hour of Retry-After, also
+// when the next request was answered.
+func TestPostponedSessionIsLetInOnceTheEndpointAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mode atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if old.RefreshToken == "r4" {
+				wait(time.Second)
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}
+			switch mode.Load() {
+			case 0:
+				wait(10 * time.Millisecond)
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+			case 1:
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+			}
+			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 10 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("r", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, i := range []int{4, 0, 1, 2} {
+			go func() { _, _ = users.Source(fmt.Sprint(i)).Token() }()
+		}
+		synctest.Wait()
+		wait(20 * time.Millisecond)
+		_, err := users.Source("3").Token() // postponed
+		if err == nil {
+			t.Error("no outage")
+		}
+		wait(2 * time.Second)
+		mode.Store(2)
+		if _, err := users.Source("3").Token(); err != nil {
+			t.Errorf("the endpoint answers, and this session waits: %v", err)
 		}
 	})
 }

@@ -130,7 +130,7 @@ func (r *round) moment() lifecycle.Moment {
 		Token:     r.token(cur),
 		Grace:     r.grace(),
 		Care:      r.care(),
-		Waiting:   !f.due() || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
+		Waiting:   !r.s.due(f) || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
 		Look:      r.look == lookNow || r.s.set.shared && cur.lookDue(),
 		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
 	}
@@ -208,11 +208,18 @@ func (r *round) enter() bool {
 	if err != nil {
 		r.err = err
 	}
-	if !next.IsZero() {
+	switch {
+	case !next.IsZero():
 		r.postpone(err, next)
+	case !ok && err == nil:
+		r.err, r.noted, r.quiet = errNotLetIn, true, true
 	}
 	return ok
 }
+
+// errNotLetIn is the error of a round that nobody waited for when it came to the gate:
+// whoever has joined it begins another one.
+var errNotLetIn = errors.New("authtrip: too many refreshes at once: try again")
 
 // errNoBetter is the error of a round that got a token which is of no use to it: the one
 // that an API has rejected, or one that had expired before it was saved.
@@ -268,6 +275,9 @@ func (r *round) rest() (*snapshot, error) {
 	err := failed
 	if err == nil {
 		err = r.restError()
+		if cur.usable() && r.s.failure(cur).due() {
+			r.idle(cur, err)
+		}
 	}
 	r.finish()
 	switch closed := errors.Is(context.Cause(r.waiting), flight.ErrClosed) && r.requests == 0; {
@@ -317,7 +327,7 @@ func (r *round) end() (*snapshot, error) {
 	if err == nil {
 		return r.s.cur.Load(), nil
 	}
-	if told := last != nil && errors.Is(last.err, ErrReauthRequired); !told {
+	if told := last != nil && !last.idle && errors.Is(last.err, ErrReauthRequired); !told {
 		r.emitFailure(err)
 	}
 	return nil, err
@@ -348,6 +358,16 @@ func (r *round) note(err error, least time.Duration) {
 	}
 	r.s.failing.Store(r.s.failure(cur).after(cur, err, least))
 	r.err, r.noted = err, true
+}
+
+// idle makes the next look at the Store due in a while, where there is nothing to do
+// while the token is usable. It counts as no failure.
+func (r *round) idle(cur *snapshot, err error) {
+	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: rereadInterval, idle: true}
+	if last := r.s.failure(cur); last != nil {
+		f.err, f.first, f.row = last.err, last.first, last.row
+	}
+	r.s.failing.Store(f)
 }
 
 func (r *round) emitFailure(err error) {

@@ -127,7 +127,7 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 			return nil, f.err
 		}
 		got, err := s.do(ctx, round{seen: seen, why: wanted})
-		if err != nil || got.usable() {
+		if !errors.Is(err, errNotLetIn) && (err != nil || got.usable()) {
 			return got, err
 		}
 		// It joined a round that only had a look at the Store, or an API was faster.
@@ -140,7 +140,7 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
-	if err == nil && (got == seen || !got.usable()) {
+	if err == nil && (got == seen || !got.usable()) || errors.Is(err, errNotLetIn) {
 		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}

@@ -632,3 +632,48 @@ func (s *chaos) Lease(ctx context.Context, key string, ttl time.Duration) (func(
 	}
 	return give, err
 }
+
+// A session that was over, or in doubt, asked the Store at every request while its access token
+// was usable.
+func TestSessionThatCanOnlyServeItsTokenAsksTheStoreSeldom(t *testing.T) {
+	for name, fault := range map[string]authtriptest.Fault{
+		"no": {Error: "invalid_grant"}, "doubt": {Reset: true, Early: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+				store := new(steps)
+				loads := 0
+				src := replicas(r, 1, store)[0]
+				if _, err := src.Token(); err != nil {
+					t.Fatal(err)
+				}
+				wait(56 * time.Minute)
+				r.srv.FailAlways(authtriptest.TokenPath, fault)
+				_, _ = src.Token()
+				wait(40 * time.Second)
+				store.before = func(_ context.Context, op string) error {
+					if op == "load" {
+						loads++
+					}
+					return nil
+				}
+				for range 1000 {
+					if _, err := src.Token(); err != nil {
+						t.Fatal(err)
+					}
+					wait(10 * time.Millisecond)
+				}
+				if loads > 20 {
+					t.Errorf("loads in 10 s: %d", loads)
+				}
+				expire(r)
+				if _, err := src.Token(); err == nil {
+					t.Error("the token has expired: no error")
+				}
+				if n := r.events.count(authtrip.EventReauthRequired); name == "no" && n != 1 {
+					t.Errorf("%d events that a login is needed, want 1", n)
+				}
+			})
+		})
+	}
+}

@@ -108,6 +108,9 @@ type failure struct {
 	row   int // how many in succession
 	// Of an attempt that was not made, as the token endpoint is down for all sessions:
 	postponed bool
+	// Of a round that could do nothing while the token is usable: it holds up no other
+	// once that is over.
+	idle bool
 }
 
 // gateLook is how long a session whose attempt was postponed does not look at the Store
@@ -117,6 +120,9 @@ const gateLook = 10 * time.Second
 // due reports whether the next attempt may be made. Where it was postponed, that is when
 // the gate is open.
 func (s *session) due(f *failure) bool {
+	if f != nil && f.idle && !f.of.usable() {
+		return true
+	}
 	if f != nil && f.postponed && time.Since(f.at) < gateLook {
 		return s.set.gate.mayEnter()
 	}
