@@ -69,7 +69,7 @@ func newApp(conf config, log *slog.Logger) (*app, error) {
 		OnLogin:      a.onLogin,
 		OnLogout:     a.onLogout,
 		OnError:      a.loginFailed,
-		Home:         "/orders",
+		Home:         "/home",
 		LoggedOutURL: conf.baseURL + "/logged-out",
 	}
 	return a, nil
@@ -85,10 +85,11 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", a.showStart)
 	mux.HandleFunc("GET /orders", a.showOrders)
 	mux.HandleFunc("GET /ended", a.showEnded)
-	mux.HandleFunc("GET /logged-out", a.showLoggedOut)
+	mux.HandleFunc("GET /home", a.showHome)
 	mux.HandleFunc("GET /login", a.logins.Login)
 	mux.HandleFunc("GET /callback", a.logins.Callback)
 	mux.HandleFunc("POST /logout", a.logins.Logout)
+	mux.HandleFunc("GET /logged-out", a.logins.LoggedOut)
 	mux.Handle("GET /static/", a.pages.static())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.pages.problem(w, r, http.StatusNotFound, notFound) })
 	return a.guarded(mux)

@@ -30,7 +30,7 @@ func TestLogin(t *testing.T) {
 	b.at("/orders?show=open", "Your orders")
 	b.until("document.querySelectorAll('tbody tr').length === 2")
 	b.click(".account button")
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 	b.until("document.querySelector('[role=status]').textContent.startsWith('You are logged out')")
 }
 
@@ -106,7 +106,7 @@ func TestTwoTabs(t *testing.T) {
 	other.refresh() // with the session of the login that was later
 
 	b.click(".account button")
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 	other.click("form.refresh button")
 	other.at("/ended?return_to=%2Forders", "You are not logged in")
 
@@ -117,7 +117,7 @@ func TestTwoTabs(t *testing.T) {
 	other.open(w.conf.baseURL + "/orders")
 	other.at("/orders", "Your orders")
 	other.click(".account button")
-	other.at("/logged-out", "Everything you ordered, on one page.")
+	other.at("/home", "Everything you ordered, on one page.")
 	other.click("a.button")
 	other.logIn("grace", "compiler")
 	other.at("/orders", "Your orders")
@@ -155,7 +155,7 @@ func TestKeyboard(t *testing.T) {
 	b.at("/orders?show=open", "Your orders")
 	b.tabTo(".account button")
 	b.press(kb.Enter)
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 }
 
 // tabTo presses the Tab key until the focus is where it should be. On the way each

@@ -15,19 +15,24 @@ import (
 
 // showStart is for whoever is not logged in.
 func (a *app) showStart(w http.ResponseWriter, r *http.Request) {
+	a.start(w, r, view{Title: "Welcome"})
+}
+
+// showHome is where logins that came from nowhere end, and logouts.
+func (a *app) showHome(w http.ResponseWriter, r *http.Request) {
+	a.start(w, r, view{Title: "Logged out", Notice: "You are logged out."})
+}
+
+// start shows the start page to whoever is not logged in.
+func (a *app) start(w http.ResponseWriter, r *http.Request, v view) {
 	switch _, err := a.sessions.get(r); {
 	case errors.Is(err, errNoSession):
-		a.pages.show(w, http.StatusOK, "start", view{Title: "Welcome"})
+		a.pages.show(w, http.StatusOK, "start", v)
 	case err != nil:
 		a.failed(w, r, err)
 	default:
 		http.Redirect(w, r, "/orders", http.StatusSeeOther)
 	}
-}
-
-// showLoggedOut is where the provider sends the browser after a logout.
-func (a *app) showLoggedOut(w http.ResponseWriter, _ *http.Request) {
-	a.pages.show(w, http.StatusOK, "start", view{Title: "Logged out", Notice: "You are logged out, here and at the login service."})
 }
 
 // showEnded offers a new login, after which the user is where they were.
@@ -94,6 +99,10 @@ func (a *app) failed(w http.ResponseWriter, r *http.Request, err error) {
 // loginFailed answers where a login or logout did not work.
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	a.log.Warn("a login or logout has failed", "err", err)
+	if r.URL.Path == "/logged-out" { // reloaded, or a link from elsewhere: nothing has happened
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
 	status := login.StatusCode(err)
 	if errors.Is(err, errUnavailable) {
 		status = http.StatusServiceUnavailable

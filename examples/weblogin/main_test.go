@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -116,10 +115,7 @@ func (w *world) serve(listener net.Listener) {
 		w.Fatal(err)
 	}
 	w.app = a
-	a.tokens.New = func(key string) (*authtrip.Source, error) {
-		w.keys.add(key)
-		return a.newSource(key)
-	}
+	a.tokens.Each.Store = &noting{a.storage.tokens.(*authtrip.Sealed), &w.keys}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, listener, a.handler(), log) }()
@@ -216,6 +212,19 @@ func (k *keyring) last() string {
 	return k.keys[len(k.keys)-1]
 }
 
+// noting is a Store that notes the keys that are loaded. What else the Store can do
+// is promoted.
+type noting struct {
+	*authtrip.Sealed
+	keys *keyring
+}
+
+// Load implements [authtrip.Store].
+func (n *noting) Load(ctx context.Context, key string) ([]byte, string, error) {
+	n.keys.add(key)
+	return n.Sealed.Load(ctx, key)
+}
+
 // A visitor is somebody whose browser has no script.
 type visitor struct {
 	*world
@@ -296,11 +305,24 @@ func (p page) want(t *testing.T, status int, at string, texts ...string) {
 	}
 }
 
-// found is authtrip.ErrNotFound where the store has no token under key.
-func (w *world) found(key string) error {
-	_, _, err := w.app.storage.tokens.Load(w.Context(), key)
-	if err != nil {
-		return fmt.Errorf("load: %w", err)
+// kept reports whether the store has tok under key. After a logout it has a record
+// that says so, without a token.
+func (w *world) kept(key string, tok *oauth2.Token) bool {
+	w.Helper()
+	value, _, err := w.app.storage.tokens.Load(w.Context(), key)
+	if err != nil && !errors.Is(err, authtrip.ErrNotFound) {
+		w.Fatal(err)
 	}
-	return nil
+	return bytes.Contains(value, []byte(tok.AccessToken)) || bytes.Contains(value, []byte(tok.RefreshToken))
+}
+
+// wantLoggedOut says that no token of a session is left, and that it was ended here.
+func (w *world) wantLoggedOut(key string, tok *oauth2.Token) {
+	w.Helper()
+	if w.kept(key, tok) {
+		w.Error("the token is still there")
+	}
+	if _, err := w.app.tokens.Source(key).TokenContext(w.Context()); !errors.Is(err, authtrip.ErrLoggedOut) {
+		w.Errorf("the session's error is %v, want ErrLoggedOut", err)
+	}
 }
