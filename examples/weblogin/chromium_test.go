@@ -34,6 +34,28 @@ func TestLogin(t *testing.T) {
 	b.until("document.querySelector('[role=status]').textContent.startsWith('You are logged out')")
 }
 
+func TestChoiceOfProviders(t *testing.T) {
+	t.Parallel()
+	b := window(t)
+	if b == nil {
+		return
+	}
+	w := start(t, time.Minute, bothProviders)
+	b.phone(360, 740)
+	b.open(w.conf.baseURL + "/orders?show=open")
+	b.at("/ended?return_to=%2Forders%3Fshow%3Dopen", "You are not logged in")
+	b.click("a.button")
+	b.at("/login?return_to=%2Forders%3Fshow%3Dopen", "Log in")
+	b.fits()
+	b.tabTo("li:nth-child(2) a")
+	b.press(kb.Enter)
+	b.logIn(demoLogin, demoPassword)
+	b.at("/orders?show=open", "Your orders")
+	b.until("document.querySelector('.name').textContent === 'Ada King'")
+	b.click(".account button")
+	b.at("/home", "Everything you ordered, on one page.")
+}
+
 func TestExpiryWhileThePageIsOpen(t *testing.T) {
 	t.Parallel()
 	b := window(t)
@@ -49,7 +71,7 @@ func TestExpiryWhileThePageIsOpen(t *testing.T) {
 	for range 3 {
 		token := w.token().AccessToken
 		until(t, "the access token has ended", func() bool {
-			said, err := w.app.client.Introspect(t.Context(), token)
+			said, err := w.app.services[0].client.Introspect(t.Context(), token)
 			return err == nil && !said.Active
 		})
 		b.refresh()

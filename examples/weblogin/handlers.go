@@ -25,7 +25,7 @@ func (a *app) showHome(w http.ResponseWriter, r *http.Request) {
 
 // start shows the start page to whoever is not logged in.
 func (a *app) start(w http.ResponseWriter, r *http.Request, v view) {
-	switch _, err := a.sessions.get(r); {
+	switch _, err := a.session(r); {
 	case errors.Is(err, errNoSession):
 		a.pages.show(w, http.StatusOK, "start", v)
 	case err != nil:
@@ -39,11 +39,11 @@ func (a *app) start(w http.ResponseWriter, r *http.Request, v view) {
 func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
 	v := view{
 		Title: "You are not logged in",
-		Text:  "You may have logged out in another tab. Log in to see this page.",
+		Text:  "Log in to see this page.",
 		Login: loginPath(r.URL.Query().Get("return_to")),
 	}
 	if _, err := r.Cookie(a.sessions.cookie("", 0).Name); err == nil {
-		v.Title = "Your session has ended"
+		v.Title, v.Again = "Your session has ended", true
 		v.Text = "This happens after a while, or when it is ended somewhere else. Log in again to go on where you were."
 	}
 	a.pages.show(w, http.StatusOK, "ended", v)
@@ -52,7 +52,7 @@ func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
 // showOrders is the page behind the login. The script asks for the same page and
 // takes the list out of it.
 func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
-	sess, err := a.sessions.get(r)
+	sess, err := a.session(r)
 	switch {
 	case errors.Is(err, errNoSession):
 		a.toEnded(w, r)
@@ -86,7 +86,7 @@ func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
 		},
 	}
 	v.Part.fill(list)
-	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, a.logoutOrigin(r.Context())))
+	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, logoutOrigin(r.Context(), sess.service.client)))
 	a.pages.show(w, status, "orders", v)
 }
 
@@ -136,8 +136,8 @@ func loginPath(returnTo string) string {
 
 // logoutOrigin is where the logout's form leads in the end: a browser holds that
 // against form-action too.
-func (a *app) logoutOrigin(ctx context.Context) string {
-	m, err := a.client.Provider.Metadata(ctx)
+func logoutOrigin(ctx context.Context, client *login.Client) string {
+	m, err := client.Provider.Metadata(ctx)
 	if err != nil {
 		return "" // and the logout stays here
 	}

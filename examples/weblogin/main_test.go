@@ -81,7 +81,10 @@ type world struct {
 	stop func() // ends the application
 }
 
-// start starts all three. Access tokens live for lifetime.
+// bothProviders is an option of start.
+func bothProviders(c *config) { c.providers = make([]providerConfig, 2) }
+
+// start starts all three, with one provider. Access tokens live for lifetime.
 func start(t *testing.T, lifetime time.Duration, options ...func(*config)) *world {
 	t.Helper()
 	listener := listen(t, "127.0.0.1:0")
@@ -97,6 +100,9 @@ func start(t *testing.T, lifetime time.Duration, options ...func(*config)) *worl
 		t.Fatal(err)
 	}
 	w := &world{T: t, demo: d, conf: d.configure(conf)}
+	if len(conf.providers) != 2 {
+		w.conf.providers = w.conf.providers[:1]
+	}
 	t.Cleanup(func() {
 		w.stop()
 		_ = d.Close() // a browser may have a connection
@@ -115,7 +121,7 @@ func (w *world) serve(listener net.Listener) {
 		w.Fatal(err)
 	}
 	w.app = a
-	a.tokens.Each.Store = &noting{a.storage.tokens.(*authtrip.Sealed), &w.keys}
+	a.storage.tokens = &noting{a.storage.tokens.(*authtrip.Sealed), &w.keys}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, listener, a.handler(), log) }()
@@ -150,7 +156,7 @@ func (w *world) token() *oauth2.Token {
 // revoke ends it at the provider, behind the back of the application.
 func (w *world) revoke() {
 	w.Helper()
-	if err := w.app.client.Revoke(w.Context(), w.token()); err != nil {
+	if err := w.app.services[0].client.Revoke(w.Context(), w.token()); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -276,7 +282,7 @@ func (v *visitor) get(target string) page { v.Helper(); return v.send(http.Metho
 func (v *visitor) logIn(link, login, password string) page {
 	v.Helper()
 	form := v.get(link)
-	if !strings.HasPrefix(form.at, v.conf.issuer) {
+	if !strings.HasPrefix(form.at, v.conf.providers[0].issuer) {
 		v.Fatalf("GET %s leads to %s, want the provider", link, form.at)
 	}
 	return v.send(http.MethodPost, form.at, url.Values{"login": {login}, "password": {password}})
