@@ -30,11 +30,11 @@ type app struct {
 	storage  *storage
 	sessions *sessions
 
-	client *login.Client     // at the provider
-	logins *login.Handlers   // its pages
-	tokens *authtrip.Sources // those of all sessions, by their keys
-	people *people
-	orders *orders
+	services services          // the providers
+	logins   *login.Handlers   // the pages of logins, for all of them
+	tokens   *authtrip.Sources // those of all sessions, by their keys
+	people   *people
+	orders   *orders
 }
 
 func newApp(conf config, log *slog.Logger) (*app, error) {
@@ -48,28 +48,20 @@ func newApp(conf config, log *slog.Logger) (*app, error) {
 		pages:    newPages(log),
 		storage:  store,
 		sessions: &sessions{cache: store.cache, secure: conf.https()},
-		client: &login.Client{
-			Provider:    &login.Provider{Issuer: conf.issuer, OnEvent: authtrip.LogEvents(log)},
-			ID:          conf.clientID,
-			Secret:      conf.clientSecret,
-			RedirectURL: conf.baseURL + "/callback",
-			// offline_access is how many providers are asked for a refresh token.
-			Scopes: []string{"openid", "profile", "email", "offline_access"},
-		},
+		services: newServices(conf, authtrip.LogEvents(log)),
 	}
-	a.tokens = &authtrip.Sources{Each: authtrip.Source{
-		Refresher: a.client.RefreshToken(), Store: a.storage.tokens, OnEvent: authtrip.LogEvents(a.log),
-	}}
-	a.people = newPeople(a.client, a.tokens, store.cache, log)
+	// New and not Each, as the tokens of each provider are refreshed at that one.
+	a.tokens = &authtrip.Sources{New: a.source}
+	a.people = newPeople(a.services, a.tokens, store.cache, log)
 	a.orders = newOrders(conf.apiURL, a.tokens, log)
 	a.logins = &login.Handlers{
-		Client: a.client,
+		Clients: a.clientFor,
 		// Sealed in cookies: who begins logins by the million fills up nothing here.
 		Transactions: &login.Transactions{Keys: [][]byte{conf.key}, CookieName: "weblogin-login"},
 		OnLogin:      a.onLogin,
 		OnLogout:     a.onLogout,
 		OnError:      a.loginFailed,
-		Home:         "/orders",
+		Home:         "/home",
 		LoggedOutURL: conf.baseURL + "/logged-out",
 	}
 	return a, nil
@@ -85,10 +77,13 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", a.showStart)
 	mux.HandleFunc("GET /orders", a.showOrders)
 	mux.HandleFunc("GET /ended", a.showEnded)
-	mux.HandleFunc("GET /logged-out", a.showLoggedOut)
-	mux.HandleFunc("GET /login", a.logins.Login)
-	mux.HandleFunc("GET /callback", a.logins.Callback)
+	mux.HandleFunc("GET /home", a.showHome)
+	mux.HandleFunc("GET /login", a.startLogin)
+	for _, path := range callbacks() {
+		mux.HandleFunc("GET "+path, a.logins.Callback)
+	}
 	mux.HandleFunc("POST /logout", a.logins.Logout)
+	mux.HandleFunc("GET /logged-out", a.logins.LoggedOut)
 	mux.Handle("GET /static/", a.pages.static())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.pages.problem(w, r, http.StatusNotFound, notFound) })
 	return a.guarded(mux)
@@ -99,16 +94,16 @@ func (a *app) onLogin(w http.ResponseWriter, r *http.Request, s *login.Session) 
 	if s.IDToken == nil {
 		return errors.New("the provider does not say who has logged in")
 	}
-	before, err := a.sessions.get(r)
+	before, err := a.session(r)
 	if err != nil && !errors.Is(err, errNoSession) {
 		return err
 	}
 	id, key := newKey()
+	sess := &session{key: key, service: a.services.byIssuer(s.IDToken.Issuer), Issuer: s.IDToken.Issuer, Subject: s.IDToken.Subject}
 	// The token first: a session that can be found has one.
-	if err := a.tokens.Source(key).SetToken(r.Context(), s.Token); err != nil {
+	if err := a.tokens.Source(sess.tokenKey()).SetToken(r.Context(), s.Token); err != nil {
 		return fmt.Errorf("keeping the token: %w: %w", errUnavailable, err)
 	}
-	sess := &session{key: key, Issuer: s.IDToken.Issuer, Subject: s.IDToken.Subject}
 	if err := a.sessions.begin(r.Context(), w, id, sess); err != nil {
 		return err
 	}
@@ -125,7 +120,7 @@ func (a *app) replace(ctx context.Context, before *session) {
 	defer cancel()
 	tok, err := a.end(ctx, before)
 	if err == nil && tok != nil {
-		err = a.client.Revoke(ctx, tok)
+		err = before.service.client.Revoke(ctx, tok)
 	}
 	if err != nil {
 		a.log.Warn("a session that was replaced has not ended everywhere", "err", err)
@@ -135,7 +130,7 @@ func (a *app) replace(ctx context.Context, before *session) {
 // onLogout ends the browser's session, and returns its token to be ended too.
 func (a *app) onLogout(w http.ResponseWriter, r *http.Request) (*oauth2.Token, error) {
 	a.sessions.forget(w) // first of all: this can be done in any case
-	sess, err := a.sessions.get(r)
+	sess, err := a.session(r)
 	if err != nil && !errors.Is(err, errNoSession) {
 		return nil, err
 	}
@@ -154,7 +149,7 @@ func (a *app) end(ctx context.Context, sess *session) (*oauth2.Token, error) {
 	if err := a.sessions.end(ctx, sess); err != nil {
 		return nil, err
 	}
-	tok, err := a.tokens.Source(sess.key).Forget(ctx)
+	tok, err := a.tokens.Source(sess.tokenKey()).Forget(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("removing the token: %w: %w", errUnavailable, err)
 	}

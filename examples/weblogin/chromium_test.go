@@ -30,8 +30,30 @@ func TestLogin(t *testing.T) {
 	b.at("/orders?show=open", "Your orders")
 	b.until("document.querySelectorAll('tbody tr').length === 2")
 	b.click(".account button")
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 	b.until("document.querySelector('[role=status]').textContent.startsWith('You are logged out')")
+}
+
+func TestChoiceOfProviders(t *testing.T) {
+	t.Parallel()
+	b := window(t)
+	if b == nil {
+		return
+	}
+	w := start(t, time.Minute, bothProviders)
+	b.phone(360, 740)
+	b.open(w.conf.baseURL + "/orders?show=open")
+	b.at("/ended?return_to=%2Forders%3Fshow%3Dopen", "You are not logged in")
+	b.click("a.button")
+	b.at("/login?return_to=%2Forders%3Fshow%3Dopen", "Log in")
+	b.fits()
+	b.tabTo("li:nth-child(2) a")
+	b.press(kb.Enter)
+	b.logIn(demoLogin, demoPassword)
+	b.at("/orders?show=open", "Your orders")
+	b.until("document.querySelector('.name').textContent === 'Ada King'")
+	b.click(".account button")
+	b.at("/home", "Everything you ordered, on one page.")
 }
 
 func TestExpiryWhileThePageIsOpen(t *testing.T) {
@@ -49,7 +71,7 @@ func TestExpiryWhileThePageIsOpen(t *testing.T) {
 	for range 3 {
 		token := w.token().AccessToken
 		until(t, "the access token has ended", func() bool {
-			said, err := w.app.client.Introspect(t.Context(), token)
+			said, err := w.app.services[0].client.Introspect(t.Context(), token)
 			return err == nil && !said.Active
 		})
 		b.refresh()
@@ -106,7 +128,7 @@ func TestTwoTabs(t *testing.T) {
 	other.refresh() // with the session of the login that was later
 
 	b.click(".account button")
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 	other.click("form.refresh button")
 	other.at("/ended?return_to=%2Forders", "You are not logged in")
 
@@ -117,7 +139,7 @@ func TestTwoTabs(t *testing.T) {
 	other.open(w.conf.baseURL + "/orders")
 	other.at("/orders", "Your orders")
 	other.click(".account button")
-	other.at("/logged-out", "Everything you ordered, on one page.")
+	other.at("/home", "Everything you ordered, on one page.")
 	other.click("a.button")
 	other.logIn("grace", "compiler")
 	other.at("/orders", "Your orders")
@@ -155,7 +177,7 @@ func TestKeyboard(t *testing.T) {
 	b.at("/orders?show=open", "Your orders")
 	b.tabTo(".account button")
 	b.press(kb.Enter)
-	b.at("/logged-out", "Everything you ordered, on one page.")
+	b.at("/home", "Everything you ordered, on one page.")
 }
 
 // tabTo presses the Tab key until the focus is where it should be. On the way each

@@ -15,24 +15,31 @@ import (
 type config struct {
 	addr    string // where it listens
 	baseURL string // where browsers find it; never made from a request
-	issuer  string // the provider; "" is one in this process
-
-	clientID, clientSecret string
+	// providers are where users can log in; none are two in this process
+	providers []providerConfig
 
 	apiURL   string // "" is one in this process
 	redisURL string // "" is this process's memory
 	key      []byte // seals what is kept; 32 bytes
 }
 
+// A providerConfig is a provider, and what this application is to it.
+type providerConfig struct {
+	name                           string // for users; "" is the issuer's host
+	issuer, clientID, clientSecret string
+	callback                       string // the path of its redirect URI
+}
+
+// callbacks are the paths of the redirect URIs: each provider has one of its own, so
+// that none can pass off its response as another one's (RFC 9700, section 4.4).
+func callbacks() []string { return []string{"/callback", "/callback/2"} }
+
 // readConfig reads the environment. Its errors name the variable.
 func readConfig(getenv func(string) string, log *slog.Logger) (config, error) {
 	conf := config{
-		addr:         cmp.Or(getenv("ADDR"), "127.0.0.1:8080"),
-		issuer:       getenv("ISSUER"),
-		clientID:     getenv("CLIENT_ID"),
-		clientSecret: getenv("CLIENT_SECRET"),
-		apiURL:       strings.TrimSuffix(getenv("API_URL"), "/"),
-		redisURL:     getenv("REDIS_URL"),
+		addr:     cmp.Or(getenv("ADDR"), "127.0.0.1:8080"),
+		apiURL:   strings.TrimSuffix(getenv("API_URL"), "/"),
+		redisURL: getenv("REDIS_URL"),
 	}
 	// The provider of the demo is at 127.0.0.1. To a browser, localhost is another
 	// site, as a provider's host is in real life.
@@ -40,8 +47,15 @@ func readConfig(getenv func(string) string, log *slog.Logger) (config, error) {
 	if u, err := url.Parse(conf.baseURL); err != nil || u.Hostname() == "" || u.Path != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return config{}, errors.New("BASE_URL has to be http://host or https://host, where browsers find the application")
 	}
-	if conf.issuer != "" && (conf.clientID == "" || conf.clientSecret == "") {
-		return config{}, errors.New("ISSUER needs CLIENT_ID and CLIENT_SECRET beside it")
+	for i, n := range []string{"", "_2"} {
+		p := providerConfig{getenv("PROVIDER_NAME" + n), getenv("ISSUER" + n), getenv("CLIENT_ID" + n), getenv("CLIENT_SECRET" + n), callbacks()[i]}
+		if p.issuer == "" {
+			continue
+		}
+		if p.clientID == "" || p.clientSecret == "" {
+			return config{}, fmt.Errorf("ISSUER%s needs CLIENT_ID%s and CLIENT_SECRET%s beside it", n, n, n)
+		}
+		conf.providers = append(conf.providers, p)
 	}
 	var err error
 	conf.key, err = sessionKey(getenv("SESSION_KEY"), conf.redisURL != "", log)

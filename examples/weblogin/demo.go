@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	_ "embed" // of the picture
 	"encoding/json"
@@ -19,7 +20,7 @@ import (
 
 const (
 	// demoLifetime is that of an access token: short, so that the log shows how it
-	// is renewed.
+	// is refreshed.
 	demoLifetime = 15 * time.Second
 
 	demoLogin    = "ada"
@@ -30,9 +31,10 @@ const (
 //go:embed demo.svg
 var demoPicture string
 
-// demo is a provider with a user, and an API that takes its tokens.
+// demo is two providers with a user each, and an API that takes the tokens of both.
 type demo struct {
 	provider *provider.Provider
+	second   *provider.Provider
 	api      *http.Server
 	apiURL   string
 	secret   string
@@ -44,14 +46,7 @@ func startDemo(baseURL string, lifetime time.Duration) (*demo, error) {
 	var err error
 	d.provider, err = provider.Start(provider.Options{
 		AccessTokenLifetime: lifetime,
-		Clients: []provider.Client{
-			{
-				ID: "weblogin", Secret: d.secret,
-				RedirectURIs:           []string{baseURL + "/callback"},
-				PostLogoutRedirectURIs: []string{baseURL + "/logged-out"},
-			},
-			{ID: "api", Secret: apiSecret},
-		},
+		Clients:             d.clients(baseURL, callbacks()[0], apiSecret),
 		Users: []provider.User{
 			{Subject: "42", Login: demoLogin, Password: demoPassword, Name: demoName, Email: "ada@example.com", Picture: demoPicture},
 			{Subject: "43", Login: "grace", Password: "compiler", Name: "Grace Hopper", Email: "grace@example.com"},
@@ -60,34 +55,62 @@ func startDemo(baseURL string, lifetime time.Duration) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	d.second, err = provider.Start(provider.Options{
+		AccessTokenLifetime: lifetime,
+		Clients:             d.clients(baseURL, callbacks()[1], apiSecret),
+		Users:               []provider.User{{Subject: "1815", Login: demoLogin, Password: demoPassword, Name: "Ada King", Email: "ada@work.example"}},
+	})
 	if err != nil {
 		return nil, errors.Join(err, d.provider.Close())
 	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, d.provider.Close(), d.second.Close())
+	}
 	d.apiURL = "http://" + listener.Addr().String()
 	d.api = &http.Server{
-		Handler:           demoAPI(&login.Client{Provider: &login.Provider{Issuer: d.provider.Issuer()}, ID: "api", Secret: apiSecret}),
+		Handler: demoAPI(
+			&login.Client{Provider: &login.Provider{Issuer: d.provider.Issuer()}, ID: "api", Secret: apiSecret},
+			&login.Client{Provider: &login.Provider{Issuer: d.second.Issuer()}, ID: "api", Secret: apiSecret},
+		),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	go func() { _ = d.api.Serve(listener) }() // until Close
 	return d, nil
 }
 
+// clients are those that each provider knows.
+func (d *demo) clients(baseURL, callback, apiSecret string) []provider.Client {
+	return []provider.Client{
+		{
+			ID: "weblogin", Secret: d.secret,
+			RedirectURIs:           []string{baseURL + callback},
+			PostLogoutRedirectURIs: []string{baseURL + "/logged-out"},
+		},
+		{ID: "api", Secret: apiSecret},
+	}
+}
+
 // configure has the application use the demo.
 func (d *demo) configure(conf config) config {
-	conf.issuer, conf.clientID, conf.clientSecret = d.provider.Issuer(), "weblogin", d.secret
+	conf.providers = []providerConfig{
+		{"Account at home", d.provider.Issuer(), "weblogin", d.secret, callbacks()[0]},
+		{"Account at work", d.second.Issuer(), "weblogin", d.secret, callbacks()[1]},
+	}
 	if conf.apiURL == "" {
 		conf.apiURL = d.apiURL
 	}
 	return conf
 }
 
-// Close ends both.
-func (d *demo) Close() error { return errors.Join(d.api.Close(), d.provider.Close()) }
+// Close ends all of it.
+func (d *demo) Close() error {
+	return errors.Join(d.api.Close(), d.provider.Close(), d.second.Close())
+}
 
-// demoAPI is an API that wants an access token, and asks the provider about each
+// demoAPI is an API that wants an access token, and asks the providers about each
 // one that it gets (RFC 7662).
-func demoAPI(client *login.Client) http.Handler {
+func demoAPI(clients ...*login.Client) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -95,7 +118,7 @@ func demoAPI(client *login.Client) http.Handler {
 			refuse(w, "Bearer")
 			return
 		}
-		switch said, err := client.Introspect(r.Context(), token); {
+		switch said, err := introspect(r.Context(), clients, token); {
 		case err != nil:
 			http.Error(w, "the provider does not answer", http.StatusServiceUnavailable)
 		case !said.Active:
@@ -106,6 +129,19 @@ func demoAPI(client *login.Client) http.Handler {
 		}
 	})
 	return mux
+}
+
+// introspect asks one provider after another, until one knows the token.
+func introspect(ctx context.Context, clients []*login.Client, token string) (*login.Introspection, error) {
+	var errs []error
+	for _, c := range clients {
+		said, err := c.Introspect(ctx, token)
+		if err == nil && said.Active {
+			return said, nil
+		}
+		errs = append(errs, err)
+	}
+	return new(login.Introspection), errors.Join(errs...) // not active, unless one does not answer
 }
 
 func refuse(w http.ResponseWriter, challenge string) {

@@ -15,9 +15,19 @@ import (
 
 // showStart is for whoever is not logged in.
 func (a *app) showStart(w http.ResponseWriter, r *http.Request) {
-	switch _, err := a.sessions.get(r); {
+	a.start(w, r, view{Title: "Welcome"})
+}
+
+// showHome is where logins that came from nowhere end, and logouts.
+func (a *app) showHome(w http.ResponseWriter, r *http.Request) {
+	a.start(w, r, view{Title: "Logged out", Notice: "You are logged out."})
+}
+
+// start shows the start page to whoever is not logged in.
+func (a *app) start(w http.ResponseWriter, r *http.Request, v view) {
+	switch _, err := a.session(r); {
 	case errors.Is(err, errNoSession):
-		a.pages.show(w, http.StatusOK, "start", view{Title: "Welcome"})
+		a.pages.show(w, http.StatusOK, "start", v)
 	case err != nil:
 		a.failed(w, r, err)
 	default:
@@ -25,20 +35,15 @@ func (a *app) showStart(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// showLoggedOut is where the provider sends the browser after a logout.
-func (a *app) showLoggedOut(w http.ResponseWriter, _ *http.Request) {
-	a.pages.show(w, http.StatusOK, "start", view{Title: "Logged out", Notice: "You are logged out, here and at the login service."})
-}
-
 // showEnded offers a new login, after which the user is where they were.
 func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
 	v := view{
 		Title: "You are not logged in",
-		Text:  "You may have logged out in another tab. Log in to see this page.",
+		Text:  "Log in to see this page.",
 		Login: loginPath(r.URL.Query().Get("return_to")),
 	}
 	if _, err := r.Cookie(a.sessions.cookie("", 0).Name); err == nil {
-		v.Title = "Your session has ended"
+		v.Title, v.Again = "Your session has ended", true
 		v.Text = "This happens after a while, or when it is ended somewhere else. Log in again to go on where you were."
 	}
 	a.pages.show(w, http.StatusOK, "ended", v)
@@ -47,7 +52,7 @@ func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
 // showOrders is the page behind the login. The script asks for the same page and
 // takes the list out of it.
 func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
-	sess, err := a.sessions.get(r)
+	sess, err := a.session(r)
 	switch {
 	case errors.Is(err, errNoSession):
 		a.toEnded(w, r)
@@ -81,7 +86,7 @@ func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
 		},
 	}
 	v.Part.fill(list)
-	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, a.logoutOrigin(r.Context())))
+	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, logoutOrigin(r.Context(), sess.service.client)))
 	a.pages.show(w, status, "orders", v)
 }
 
@@ -94,6 +99,10 @@ func (a *app) failed(w http.ResponseWriter, r *http.Request, err error) {
 // loginFailed answers where a login or logout did not work.
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	a.log.Warn("a login or logout has failed", "err", err)
+	if r.URL.Path == "/logged-out" { // reloaded, or a link from elsewhere: nothing has happened
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
 	status := login.StatusCode(err)
 	if errors.Is(err, errUnavailable) {
 		status = http.StatusServiceUnavailable
@@ -127,8 +136,8 @@ func loginPath(returnTo string) string {
 
 // logoutOrigin is where the logout's form leads in the end: a browser holds that
 // against form-action too.
-func (a *app) logoutOrigin(ctx context.Context) string {
-	m, err := a.client.Provider.Metadata(ctx)
+func logoutOrigin(ctx context.Context, client *login.Client) string {
+	m, err := client.Provider.Metadata(ctx)
 	if err != nil {
 		return "" // and the logout stays here
 	}

@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
+	"html"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"example.com/authtrip"
 )
 
 // What a browser without a script sees, and what is behind it.
@@ -41,14 +40,12 @@ func TestLogout(t *testing.T) {
 	v := start(t, time.Minute).visitor()
 	v.logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders")
 	tok, key := v.token(), v.keys.last()
-	if err := v.found(key); err != nil {
-		t.Fatal(err)
+	if !v.kept(key, tok) {
+		t.Fatal("the token is not in the store")
 	}
-	v.send(http.MethodPost, "/logout", nil).want(t, 200, "/logged-out", "You are logged out")
-	if err := v.found(key); !errors.Is(err, authtrip.ErrNotFound) {
-		t.Errorf("the token is still there: %v", err)
-	}
-	said, err := v.app.client.Introspect(t.Context(), tok.AccessToken)
+	v.send(http.MethodPost, "/logout", nil).want(t, 200, "/home", "You are logged out")
+	v.wantLoggedOut(key, tok)
+	said, err := v.app.services[0].client.Introspect(t.Context(), tok.AccessToken)
 	if err != nil || said.Active {
 		t.Errorf("the access token is active after the logout, or %v", err)
 	}
@@ -62,22 +59,20 @@ func TestLogout(t *testing.T) {
 	if p := v.get("/login"); !strings.Contains(p.body, "Password") {
 		t.Error("the provider knows the user still")
 	}
-	v.send(http.MethodPost, "/logout", nil).want(t, 200, "/logged-out") // once more does no harm
+	v.send(http.MethodPost, "/logout", nil).want(t, 200, "/home") // once more does no harm
 }
 
 func TestLogoutWithoutTheProvider(t *testing.T) {
 	t.Parallel()
 	v := start(t, time.Minute).visitor()
 	v.logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders")
-	key := v.keys.last()
+	tok, key := v.token(), v.keys.last()
 	if err := v.demo.provider.Close(); err != nil {
 		t.Fatal(err)
 	}
 	v.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	v.send(http.MethodPost, "/logout", nil).want(t, http.StatusSeeOther, "/logout")
-	if err := v.found(key); !errors.Is(err, authtrip.ErrNotFound) {
-		t.Errorf("the token is still there: %v", err)
-	}
+	v.wantLoggedOut(key, tok)
 	v.get("/").want(t, 200, "/", "Everything you ordered")
 }
 
@@ -94,7 +89,7 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 		v.send(http.MethodPost, "/logout", url.Values{}, header...).want(t, 403, "/logout", "another site")
 	}
 	v.get("/orders").want(t, 200, "/orders", demoName)
-	v.send(http.MethodPost, "/logout", url.Values{}, "Origin", v.conf.baseURL).want(t, 200, "/logged-out")
+	v.send(http.MethodPost, "/logout", url.Values{}, "Origin", v.conf.baseURL).want(t, 200, "/home")
 }
 
 func TestSessionIDChangesAtLogin(t *testing.T) {
@@ -114,10 +109,8 @@ func TestSessionIDChangesAtLogin(t *testing.T) {
 	if second == first {
 		t.Error("the session ID is the same after a second login")
 	}
-	if err := v.found(key); !errors.Is(err, authtrip.ErrNotFound) {
-		t.Errorf("the token of the first login is still there: %v", err)
-	}
-	if said, err := v.app.client.Introspect(t.Context(), tok.AccessToken); err != nil || said.Active {
+	v.wantLoggedOut(key, tok)
+	if said, err := v.app.services[0].client.Introspect(t.Context(), tok.AccessToken); err != nil || said.Active {
 		t.Errorf("the token of the first login is active, or %v", err)
 	}
 	v.client.Jar.SetCookies(base, []*http.Cookie{{Name: name, Value: first, Path: "/"}})
@@ -178,7 +171,7 @@ func TestHeaders(t *testing.T) {
 	v := start(t, time.Minute).visitor()
 	v.logIn("/login", demoLogin, demoPassword)
 	for path, cache := range map[string]string{
-		"/orders": "no-store", "/ended": "no-store", "/logged-out": "no-store", "/nowhere": "no-store",
+		"/orders": "no-store", "/ended": "no-store", "/home": "no-store", "/logged-out": "no-store", "/nowhere": "no-store",
 		"/callback": "no-store", "/static/app.css": "no-cache", "/static/app.js": "no-cache", "/static/": "no-store",
 	} {
 		h := v.get(path).Header
@@ -196,10 +189,10 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 	csp := v.get("/orders").Header.Get("Content-Security-Policy")
-	if want := "img-src 'self' " + v.conf.issuer + ";"; !strings.Contains(csp, want) {
+	if want := "img-src 'self' " + v.conf.providers[0].issuer + ";"; !strings.Contains(csp, want) {
 		t.Errorf("Content-Security-Policy = %q, want %q", csp, want)
 	}
-	if want := "form-action 'self' " + v.conf.issuer + ";"; !strings.Contains(csp, want) {
+	if want := "form-action 'self' " + v.conf.providers[0].issuer + ";"; !strings.Contains(csp, want) {
 		t.Errorf("Content-Security-Policy = %q, want %q", csp, want)
 	}
 	tag := v.get("/static/app.js").Header.Get("ETag")
@@ -214,7 +207,7 @@ func TestNoSecretIsOnAPage(t *testing.T) {
 	v := start(t, time.Second).visitor()
 	page := v.logIn("/login", demoLogin, demoPassword).body + v.get("/orders").body
 	tok := v.token()
-	for _, secret := range []string{tok.AccessToken, tok.RefreshToken, v.conf.clientSecret, v.cookies()["weblogin-session"], v.keys.last()} {
+	for _, secret := range []string{tok.AccessToken, tok.RefreshToken, v.conf.providers[0].clientSecret, v.cookies()["weblogin-session"], v.keys.last()} {
 		if secret == "" || strings.Contains(page+v.logs.String(), secret) {
 			t.Error("a secret is on a page or in the log")
 		}
@@ -239,14 +232,17 @@ func TestLoginIsRefused(t *testing.T) {
 	}
 	answer := url.Values{
 		"error": {"access_denied"}, "error_description": {"<b>no</b>"},
-		"state": {to.Query().Get("state")}, "iss": {v.conf.issuer},
+		"state": {to.Query().Get("state")}, "iss": {v.conf.providers[0].issuer},
 	}
 	p := v.get("/callback?" + answer.Encode())
 	p.want(t, 403, answer.Encode(), "The login was refused", `href="/login"`)
 	if strings.Contains(p.body, "<b>") || strings.Contains(p.body, "access_denied") {
 		t.Errorf("what came with the redirect is on the page:\n%s", p.body)
 	}
-	v.get("/callback?"+answer.Encode()).want(t, 400, answer.Encode(), "This login is over")
+	// Once more, as after a click on the browser's button: it begins anew.
+	if to, err := v.get("/callback?" + answer.Encode()).Location(); err != nil || to.Path != "/login" {
+		t.Errorf("a login that is over leads to %v, want /login", to)
+	}
 	v.get("/callback?code=c&state=s").want(t, 400, "", "This login is over", `href="/login"`)
 }
 
@@ -300,5 +296,56 @@ func TestRun(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("run() = %v", err)
+	}
+}
+
+// The login page offers both providers, each login goes to its own, and the tokens of
+// each are refreshed and revoked there.
+func TestTwoProviders(t *testing.T) {
+	t.Parallel()
+	w := start(t, time.Second, bothProviders)
+	home, work := w.visitor(), w.visitor()
+	p := home.get("/login?return_to=%2Forders%3Fshow%3Dopen")
+	p.want(t, 200, "", "Account at home", "Account at work")
+	links := regexp.MustCompile(`/login\?provider=\w+&amp;return_to=[^"]*`).FindAllString(p.body, -1)
+	if len(links) != 2 {
+		t.Fatalf("%d links to a login, want 2", len(links))
+	}
+	for i, v := range []*visitor{home, work} {
+		form := v.get(html.UnescapeString(links[i]))
+		if !strings.HasPrefix(form.at, w.conf.providers[i].issuer) {
+			t.Fatalf("link %d leads to %s", i, form.at)
+		}
+		p := v.send(http.MethodPost, form.at, url.Values{"login": {demoLogin}, "password": {demoPassword}})
+		p.want(t, 200, "/orders?show=open", []string{demoName, "Ada King"}[i])
+	}
+	tok, key := w.token(), w.keys.last()
+	until(t, "the access token has expired", func() bool {
+		said, err := w.app.services[1].client.Introspect(t.Context(), tok.AccessToken)
+		return err == nil && !said.Active
+	})
+	work.get("/orders").want(t, 200, "/orders", "Ada King", "Magnetic tape")
+	home.get("/orders").want(t, 200, "/orders", demoName, "Punched cards")
+	if got := w.demo.second.Stats(); got.RefreshTokensSpent == 0 || got.RefreshTokensReused > 0 {
+		t.Errorf("at the second provider %d refresh tokens were used, %d of them twice", got.RefreshTokensSpent, got.RefreshTokensReused)
+	}
+	tok = w.token()
+	work.send(http.MethodPost, "/logout", nil).want(t, 200, "/home", "You are logged out")
+	w.wantLoggedOut(key, tok)
+	if got := w.demo.second.Stats().RevocationRequests; got != 2 {
+		t.Errorf("%d revocation requests at the second provider, want 2", got)
+	}
+	home.get("/orders").want(t, 200, "/orders", demoName)
+	home.get("/login?provider=nowhere").want(t, 400, "", "This login is over")
+}
+
+// The pages of somebody who was never here do not speak of what that user did.
+func TestFirstVisit(t *testing.T) {
+	t.Parallel()
+	v := start(t, time.Minute).visitor()
+	for _, path := range []string{"/", "/orders", "/login", "/nowhere"} {
+		if p := v.get(path); strings.Contains(p.body, "another tab") || strings.Contains(p.body, "again") {
+			t.Errorf("%s: the page speaks of an earlier visit:\n%s", path, p.body)
+		}
 	}
 }

@@ -1,8 +1,8 @@
 // Weblogin is a small web application to begin your own with. Its users log in at
-// an OpenID provider and see what an API keeps for them; the tokens stay on the
-// server, where they are renewed while the pages are open.
+// one of several OpenID providers and see what an API keeps for them; the tokens stay on the
+// server, where they are refreshed while the pages are open.
 //
-// Without a configuration a provider and an API run in the same process:
+// Without a configuration two providers and an API run in the same process:
 //
 //	go run ./weblogin
 package main
@@ -44,7 +44,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer, log *sl
 		return err
 	}
 	defer func() { _ = listener.Close() }() // serve has closed it, unless it was not reached
-	if conf.issuer == "" {
+	if len(conf.providers) == 0 {
 		slog.SetDefault(slog.New(slog.DiscardHandler)) // where the provider's library logs
 		var d *demo
 		if d, err = startDemo(conf.baseURL, demoLifetime); err != nil {

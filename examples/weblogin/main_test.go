@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -82,7 +81,10 @@ type world struct {
 	stop func() // ends the application
 }
 
-// start starts all three. Access tokens live for lifetime.
+// bothProviders is an option of start.
+func bothProviders(c *config) { c.providers = make([]providerConfig, 2) }
+
+// start starts all three, with one provider. Access tokens live for lifetime.
 func start(t *testing.T, lifetime time.Duration, options ...func(*config)) *world {
 	t.Helper()
 	listener := listen(t, "127.0.0.1:0")
@@ -98,6 +100,9 @@ func start(t *testing.T, lifetime time.Duration, options ...func(*config)) *worl
 		t.Fatal(err)
 	}
 	w := &world{T: t, demo: d, conf: d.configure(conf)}
+	if len(conf.providers) != 2 {
+		w.conf.providers = w.conf.providers[:1]
+	}
 	t.Cleanup(func() {
 		w.stop()
 		_ = d.Close() // a browser may have a connection
@@ -116,10 +121,7 @@ func (w *world) serve(listener net.Listener) {
 		w.Fatal(err)
 	}
 	w.app = a
-	a.tokens.New = func(key string) (*authtrip.Source, error) {
-		w.keys.add(key)
-		return a.newSource(key)
-	}
+	a.storage.tokens = &noting{a.storage.tokens.(*authtrip.Sealed), &w.keys}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, listener, a.handler(), log) }()
@@ -154,7 +156,7 @@ func (w *world) token() *oauth2.Token {
 // revoke ends it at the provider, behind the back of the application.
 func (w *world) revoke() {
 	w.Helper()
-	if err := w.app.client.Revoke(w.Context(), w.token()); err != nil {
+	if err := w.app.services[0].client.Revoke(w.Context(), w.token()); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -216,6 +218,19 @@ func (k *keyring) last() string {
 	return k.keys[len(k.keys)-1]
 }
 
+// noting is a Store that notes the keys that are loaded. What else the Store can do
+// is promoted.
+type noting struct {
+	*authtrip.Sealed
+	keys *keyring
+}
+
+// Load implements [authtrip.Store].
+func (n *noting) Load(ctx context.Context, key string) ([]byte, string, error) {
+	n.keys.add(key)
+	return n.Sealed.Load(ctx, key)
+}
+
 // A visitor is somebody whose browser has no script.
 type visitor struct {
 	*world
@@ -267,7 +282,7 @@ func (v *visitor) get(target string) page { v.Helper(); return v.send(http.Metho
 func (v *visitor) logIn(link, login, password string) page {
 	v.Helper()
 	form := v.get(link)
-	if !strings.HasPrefix(form.at, v.conf.issuer) {
+	if !strings.HasPrefix(form.at, v.conf.providers[0].issuer) {
 		v.Fatalf("GET %s leads to %s, want the provider", link, form.at)
 	}
 	return v.send(http.MethodPost, form.at, url.Values{"login": {login}, "password": {password}})
@@ -296,11 +311,24 @@ func (p page) want(t *testing.T, status int, at string, texts ...string) {
 	}
 }
 
-// found is authtrip.ErrNotFound where the store has no token under key.
-func (w *world) found(key string) error {
-	_, _, err := w.app.storage.tokens.Load(w.Context(), key)
-	if err != nil {
-		return fmt.Errorf("load: %w", err)
+// kept reports whether the store has tok under key. After a logout it has a record
+// that says so, without a token.
+func (w *world) kept(key string, tok *oauth2.Token) bool {
+	w.Helper()
+	value, _, err := w.app.storage.tokens.Load(w.Context(), key)
+	if err != nil && !errors.Is(err, authtrip.ErrNotFound) {
+		w.Fatal(err)
 	}
-	return nil
+	return bytes.Contains(value, []byte(tok.AccessToken)) || bytes.Contains(value, []byte(tok.RefreshToken))
+}
+
+// wantLoggedOut says that no token of a session is left, and that it was ended here.
+func (w *world) wantLoggedOut(key string, tok *oauth2.Token) {
+	w.Helper()
+	if w.kept(key, tok) {
+		w.Error("the token is still there")
+	}
+	if _, err := w.app.tokens.Source(key).TokenContext(w.Context()); !errors.Is(err, authtrip.ErrLoggedOut) {
+		w.Errorf("the session's error is %v, want ErrLoggedOut", err)
+	}
 }

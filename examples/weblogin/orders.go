@@ -72,7 +72,7 @@ func (e *apiError) Error() string { return fmt.Sprintf("the API answered with st
 // list returns the orders of the session's user, newest first. If the error is
 // authtrip.ErrReauthRequired the session's token is dead.
 func (o *orders) list(ctx context.Context, sess *session) (list []order, err error) {
-	ctx = authtrip.WithKey(ctx, sess.key)
+	ctx = authtrip.WithKey(ctx, sess.tokenKey())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url, nil)
 	if err != nil {
 		return nil, err

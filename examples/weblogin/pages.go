@@ -25,9 +25,15 @@ type view struct {
 	Notice string
 	Text   string
 	Login  string // the link to the login
+	Again  bool   // the user was logged in before
 	Retry  bool   // the same again may help
 	Part   *part
+
+	Choices []choice // of providers
 }
+
+// A choice is a provider on the page of the login.
+type choice struct{ Name, Login string }
 
 // A part is what the script replaces.
 type part struct {
@@ -85,7 +91,7 @@ type pages struct {
 // newPages parses what is in the program; it panics over a mistake in there.
 func newPages(log *slog.Logger) *pages {
 	p := &pages{log: log, byUse: make(map[string]*template.Template), tags: make(map[string]string)}
-	for _, name := range []string{"start", "orders", "ended", "problem"} {
+	for _, name := range []string{"start", "login", "orders", "ended", "problem"} {
 		p.byUse[name] = template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	err := fs.WalkDir(staticFiles, ".", func(path string, d fs.DirEntry, err error) error {

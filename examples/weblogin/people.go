@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"example.com/authtrip"
-	"example.com/authtrip/login"
 )
 
 // A person is what a page says of the user.
@@ -24,24 +23,34 @@ type person struct {
 // people knows the users, from what the provider says of them. That is asked for
 // once in a while and kept.
 type people struct {
-	info  *authtrip.UserInfoSource
+	info  map[string]*authtrip.UserInfoSource // by issuer
 	users *authtrip.Users
 	log   *slog.Logger
 }
 
-func newPeople(client *login.Client, tokens *authtrip.Sources, cache authtrip.Cache, log *slog.Logger) *people {
-	p := &people{info: client.UserInfoSource(tokens), users: &authtrip.Users{Cache: cache}, log: log}
-	p.info.Cache, p.info.Users, p.info.OnEvent = cache, p.users, authtrip.LogEvents(log)
+func newPeople(all services, tokens *authtrip.Sources, cache authtrip.Cache, log *slog.Logger) *people {
+	p := &people{info: make(map[string]*authtrip.UserInfoSource), users: &authtrip.Users{Cache: cache}, log: log}
+	for _, s := range all {
+		info := s.client.UserInfoSource(tokens)
+		info.Cache, info.Users, info.OnEvent = cache, p.users, authtrip.LogEvents(log)
+		p.info[s.client.Provider.Issuer] = info
+	}
 	return p
 }
 
-// Close waits for a request in flight.
-func (p *people) Close() error { return p.info.Close() }
+// Close waits for requests in flight.
+func (p *people) Close() error {
+	var errs []error
+	for _, info := range p.info {
+		errs = append(errs, info.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // get says who has the session. If the provider cannot say, the record of the user
 // can, or the person has no name for once. The error is that of the token.
 func (p *people) get(ctx context.Context, sess *session) (person, error) {
-	info, err := p.info.UserInfo(authtrip.WithKey(ctx, sess.key))
+	info, err := p.info[sess.Issuer].UserInfo(authtrip.WithKey(ctx, sess.tokenKey()))
 	if errors.Is(err, authtrip.ErrReauthRequired) {
 		return person{}, err
 	}

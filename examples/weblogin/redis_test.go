@@ -109,7 +109,7 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	w.restart()
 	b.refresh()
 	until(t, "the access token has ended", func() bool {
-		said, err := w.app.client.Introspect(t.Context(), token.AccessToken)
+		said, err := w.app.services[0].client.Introspect(t.Context(), token.AccessToken)
 		return err == nil && !said.Active
 	})
 	w.restart()
@@ -121,7 +121,7 @@ func TestSessionsSurviveARestart(t *testing.T) {
 	}
 
 	now, all := w.token(), db.dump(t)
-	for _, secret := range []string{"Ada", "ada@example.com", key, now.AccessToken, now.RefreshToken, "access_token", w.conf.issuer} {
+	for _, secret := range []string{"Ada", "ada@example.com", key, now.AccessToken, now.RefreshToken, "access_token", w.conf.providers[0].issuer} {
 		if secret == "" || strings.Contains(all, secret) {
 			t.Error("somebody who reads the database learns of a session")
 		}

@@ -23,12 +23,17 @@ const sessionLifetime = 12 * time.Hour
 type session struct {
 	// key is made of the ID, which is stored nowhere. The session's record and its
 	// token are kept under it.
-	key string
+	key     string
+	service *service // where the user has logged in
 
 	Issuer  string    `json:"iss"`
 	Subject string    `json:"sub"`
 	Expires time.Time `json:"expires"`
 }
+
+// tokenKey is the key of the session's tokens. It says at which provider they are
+// refreshed.
+func (s *session) tokenKey() string { return s.service.id + ":" + s.key }
 
 var (
 	// errNoSession means that the browser has no session, or none any more.

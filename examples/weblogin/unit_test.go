@@ -18,6 +18,7 @@ func TestReadConfig(t *testing.T) {
 		{"nothing", nil, ""},
 		{"a provider", map[string]string{"ISSUER": "https://login.example", "CLIENT_ID": "app", "CLIENT_SECRET": "s"}, ""},
 		{"a provider alone", map[string]string{"ISSUER": "https://login.example"}, "CLIENT_ID"},
+		{"another provider alone", map[string]string{"ISSUER_2": "https://login.example", "CLIENT_ID": "app", "CLIENT_SECRET": "s"}, "CLIENT_ID_2"},
 		{"Redis", map[string]string{"REDIS_URL": "redis://127.0.0.1", "SESSION_KEY": key}, ""},
 		{"Redis without a key", map[string]string{"REDIS_URL": "redis://127.0.0.1"}, "SESSION_KEY"},
 		{"a short key", map[string]string{"SESSION_KEY": "c2hvcnQ="}, "SESSION_KEY"},

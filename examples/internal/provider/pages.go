@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -18,11 +19,14 @@ const (
 	stylePath     = "/style.css"
 	picturePath   = "/picture/"
 
-	// sessionCookie is a name of its own: a browser shares the cookies of a host
-	// among its ports, where an example's own server may be.
-	sessionCookie   = "provider_session"
 	sessionLifetime = 8 * time.Hour
 )
+
+// sessionCookie is a name of this provider's own: a browser shares the cookies of a
+// host among its ports, where an example's own server may be, and a second provider.
+func (p *Provider) sessionCookie() string {
+	return "provider_session_" + p.issuer[strings.LastIndexByte(p.issuer, ':')+1:]
+}
 
 // A session is a browser in which somebody has logged in.
 type session struct {
@@ -36,7 +40,7 @@ func loginURL(id string) string { return loginPath + "?" + url.Values{"id": {id}
 // showLogin shows the form, or goes on at once where the browser has a session.
 func (p *Provider) showLogin(w http.ResponseWriter, r *http.Request) {
 	id := r.FormValue("id")
-	if c, err := r.Cookie(sessionCookie); err == nil && p.storage.resume(id, c.Value) {
+	if c, err := r.Cookie(p.sessionCookie()); err == nil && p.storage.resume(id, c.Value) {
 		p.finish(w, r, id)
 		return
 	}
@@ -56,7 +60,7 @@ func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: sessionCookie, Value: p.storage.open(u), Path: "/", HttpOnly: true,
+		Name: p.sessionCookie(), Value: p.storage.open(u), Path: "/", HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, MaxAge: int(sessionLifetime / time.Second),
 	})
 	p.finish(w, r, id)
