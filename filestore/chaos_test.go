@@ -50,7 +50,7 @@ func newRun(t *testing.T, srv *authtriptest.Server, sessions int, task chaos.Tas
 // was killed between the server's answer and the save.
 func TestKilledProcessesUseNoRefreshTokenTwice(t *testing.T) {
 	r := newRun(t, new(authtriptest.Server), min(60+kills()/5, 500), chaos.Task{RefreshTimeout: 200 * time.Millisecond})
-	r.Kill(kills(), 3, 3)
+	r.Kill(kills(), 5, 3)
 	r.Recover(t, 3)
 	if v := r.Judge(t); v.Again == 0 {
 		t.Error("nobody was killed between the server's answer and the save")
@@ -61,7 +61,7 @@ func TestKilledProcessesUseNoRefreshTokenTwice(t *testing.T) {
 // session is lost.
 func TestGracePeriodOutlivesKills(t *testing.T) {
 	r := newRun(t, &authtriptest.Server{ReuseGrace: time.Minute}, min(60+kills()/5, 500), chaos.Task{RefreshTimeout: 200 * time.Millisecond})
-	r.Kill(kills(), 3, 3)
+	r.Kill(kills(), 5, 3)
 	r.Recover(t, 3)
 	if v := r.Judge(t); v.Lost > 0 || v.Again == 0 {
 		t.Errorf("lost = %d, used again = %d, want 0 and some", v.Lost, v.Again)
