@@ -47,6 +47,7 @@ const (
 func (r *Run) Begin(t testing.TB) {
 	t.Helper()
 	r.ledger = newLedger(r.Server)
+	r.ledger.grace = r.Task.GracePeriod
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
 	if err != nil {
 		t.Fatal(err)

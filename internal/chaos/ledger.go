@@ -31,6 +31,7 @@ const loginPath = "/login"
 type ledger struct {
 	server Server
 	began  time.Time
+	grace  time.Duration // of the server
 
 	mu       sync.Mutex // guards what follows
 	tokens   map[string]*token

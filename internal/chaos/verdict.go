@@ -14,6 +14,8 @@ type Verdict struct {
 
 	Again int // uses of a refresh token that a killed process had used
 	Lost  int // sessions that the server has ended
+	// InGrace are those of them whose refresh token came again within the server's grace.
+	InGrace int
 	// Doubles are uses of a refresh token while the process that had used it was alive.
 	Doubles []string
 	// Unexplained are sessions that were lost although nobody was killed between the
@@ -31,9 +33,9 @@ type Verdict struct {
 
 func (v Verdict) String() string {
 	return fmt.Sprintf("%d kills, %d sessions, %d logins, %d requests, %d refreshes; used again after a kill %d (soonest after %v, latest of a session that lives %v), "+
-		"lost by a kill between answer and save %d (killed within %v), double uses %d, lost otherwise %d",
+		"lost %d, of these within the grace %d (killed within %v of the answer), double uses %d, of the lost not explained %d",
 		v.Kills, v.Sessions, v.Logins, v.Requests, v.Refreshes, v.Again, v.Soonest.Round(time.Millisecond), v.Latest.Round(time.Millisecond),
-		v.Lost, v.Slowest.Round(time.Millisecond), len(v.Doubles), len(v.Unexplained))
+		v.Lost, v.InGrace, v.Slowest.Round(time.Millisecond), len(v.Doubles), len(v.Unexplained))
 }
 
 // saveTime is how long a Source tries to save an answer.
@@ -92,7 +94,10 @@ func (l *ledger) judge(v *Verdict, tok *token, name string) {
 			continue
 		}
 		v.Lost++
-		v.Slowest = max(v.Slowest, dead.after.Sub(by.answered))
+		if gap < l.grace {
+			v.InGrace++
+		}
+		v.Slowest = max(v.Slowest, dead.before.Sub(by.answered))
 		if !tok.wasLostBy(by, dead) {
 			v.Unexplained = append(v.Unexplained, fmt.Sprintf("%s is lost: %s", name, l.story(tok)))
 		}
@@ -109,7 +114,7 @@ func (u *use) overlaps(next *use) bool {
 // it had saved it: no Store has had it, and nobody has ever used it.
 func (tok *token) wasLostBy(by *use, dead death) bool {
 	next := tok.next
-	return next != nil && next.saved.IsZero() && len(next.uses) == 0 && dead.after.Sub(by.answered) < saveTime
+	return next != nil && next.saved.IsZero() && len(next.uses) == 0 && dead.before.Sub(by.answered) < saveTime
 }
 
 // story tells the uses of a token.
