@@ -12,7 +12,7 @@ TOOLS := chromium npm redis-server
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: check test tidy vet lint lint-tool vuln fuzz explore bench quickstart work modules fmt
+.PHONY: check test tidy vet lint lint-tool vuln fuzz explore chaos bench quickstart work modules fmt
 
 check: tidy vet test
 
@@ -52,6 +52,13 @@ SEEDS ?= 1000000
 explore:
 	AUTHTRIP_EXPLORE=long go test -v -timeout 3h ./internal/lifecycle
 	AUTHTRIP_SEEDS=$(SEEDS) go test -v -timeout 12h -run 'TestSimulation$$' .
+
+# Kills KILLS processes while they refresh tokens, over files and Redis, and takes the
+# token endpoint away for half a minute. Half an hour.
+KILLS ?= 10000
+chaos:
+	AUTHTRIP_KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run 'Kill|Outlive' ./filestore
+	cd redisstore && GOWORK=off AUTHTRIP_KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run 'Kill|Outlive' .
 
 bench:
 	go test -run '^$$' -bench . -benchmem .

@@ -91,11 +91,12 @@ func (e *RefreshError) Error() string {
 // Unwrap returns the cause.
 func (e *RefreshError) Unwrap() error { return e.Err }
 
-// As fills an *[oauth2.RetrieveError] with what is safe to print.
+// As fills an *[oauth2.RetrieveError] with what is safe to print, where the server has
+// answered.
 func (e *RefreshError) As(target any) bool {
 	t, ok := target.(**oauth2.RetrieveError)
-	if !ok {
-		return false
+	if !ok || e.StatusCode == 0 {
+		return false // as with x/oauth2, it is for what a server has answered
 	}
 	*t = &oauth2.RetrieveError{
 		ErrorCode: e.Code,

@@ -2,6 +2,7 @@ package authtrip
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -119,7 +120,12 @@ func LogEvents(l *slog.Logger) func(Event) {
 
 func (e Event) level() slog.Level {
 	switch e.Kind {
-	case EventReauthRequired, EventTokenNotSaved, EventTokenUnsaved:
+	case EventReauthRequired:
+		if errors.Is(e.Err, ErrNoSession) || errors.Is(e.Err, ErrLoggedOut) {
+			return slog.LevelInfo // nothing has ended just now
+		}
+		return slog.LevelError
+	case EventTokenNotSaved, EventTokenUnsaved:
 		return slog.LevelError
 	case EventRefreshFailed, EventRefreshUnknown, EventRequestNotRetried, EventUserInfoFailed, EventUserInfoCacheFailed:
 		return slog.LevelWarn

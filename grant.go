@@ -245,7 +245,7 @@ func (g *Grant) request(ctx context.Context, old *oauth2.Token) (url.Values, htt
 	if g.grantType() == grantRefreshToken {
 		switch {
 		case old == nil:
-			return nil, nil, &RefreshError{Err: ErrNoSession}
+			return nil, nil, ErrNoSession
 		case old.RefreshToken == "":
 			return nil, nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded)}
 		}

@@ -306,7 +306,7 @@ func (r *round) restError() error {
 	case w.end != nil:
 		return w.end.err()
 	}
-	return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and may not be sent again", ErrInDoubt)})
+	return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and is sent again when the access token has expired", ErrInDoubt)})
 }
 
 // end ends a round of a session that is over.
@@ -341,7 +341,7 @@ func (r *round) endError() error {
 	case w.memory.End == lifecycle.Alive:
 		return nil
 	case w.memory.End == lifecycle.LoggedOut:
-		return &RefreshError{Err: ErrLoggedOut}
+		return ErrLoggedOut
 	case w.endErr != nil:
 		return w.endErr
 	case w.end != nil:

@@ -89,6 +89,9 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 			r.resendSoon(w.sends.count)
 		}
 	case lifecycle.NotProcessed:
+		if errors.Is(err, ErrNoSession) {
+			r.requests-- // the Refresher had nothing to send
+		}
 		r.note(err, 0)
 	}
 }
@@ -175,10 +178,11 @@ func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.
 	tok, err := a.tok, a.err
 	switch {
 	case err != nil:
+		if errors.Is(err, ErrNoSession) {
+			return lifecycle.NotProcessed, nil, ErrNoSession
+		}
 		err = explain(from, err)
 		switch {
-		case errors.Is(err, ErrNoSession):
-			return lifecycle.NotProcessed, nil, err
 		case errors.Is(err, ErrReauthRequired):
 			return lifecycle.Refusal, nil, err
 		case isAmbiguous(err):

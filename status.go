@@ -2,7 +2,6 @@ package authtrip
 
 import (
 	"errors"
-	"math"
 	"time"
 
 	"example.com/authtrip/internal/lifecycle"
@@ -82,7 +81,7 @@ func (s *session) status() Status {
 	}
 	if f := s.failure(cur); f != nil {
 		st.Err = f.err
-		if next := f.at.Add(f.wait); f.wait < math.MaxInt64/2 && time.Now().Before(next) {
+		if next := f.at.Add(f.wait); !st.NeedsLogin() && time.Now().Before(next) {
 			st.NextAttempt = next
 		}
 	}

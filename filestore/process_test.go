@@ -1,22 +1,19 @@
 package filestore_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"example.com/authtrip"
 	"example.com/authtrip/filestore"
+	"example.com/authtrip/internal/chaos"
 )
 
 // This file has the tests in which several processes of the operating system
@@ -35,6 +32,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	chaos.Child(sources, authtrip.ErrReauthRequired)
 	if task := os.Getenv(envTask); task != "" {
 		os.Exit(run(task))
 	}
@@ -125,68 +123,15 @@ func exclude(ctx context.Context, s *filestore.Store) error {
 	return nil
 }
 
-// process is a running copy of the test binary.
-type process struct {
-	*exec.Cmd
-	out *bufio.Reader
-}
-
-func start(t *testing.T, s *filestore.Store, task string, env ...string) *process {
+func start(t *testing.T, s *filestore.Store, task string, env ...string) *chaos.Process {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), append(env, envTask+"="+task, envDir+"="+s.Dir)...)
-	cmd.Stderr = os.Stderr
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return &process{cmd, bufio.NewReader(pipe)}
-}
-
-// line returns what the process prints next.
-func (p *process) line(t *testing.T) string {
-	t.Helper()
-	s, err := p.out.ReadString('\n')
-	if err != nil {
-		t.Fatalf("process printed %q: %v", s, err)
-	}
-	return s[:len(s)-1]
-}
-
-// kill ends the process as kill -9 does.
-func (p *process) kill(t *testing.T) {
-	t.Helper()
-	if err := p.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = p.Wait()
+	return chaos.Start(t, append(env, envTask+"="+task, envDir+"="+s.Dir)...)
 }
 
 // crowd starts processes for one task, and returns when all have succeeded.
 func crowd(t *testing.T, s *filestore.Store, task string) {
 	t.Helper()
-	var wg sync.WaitGroup
-	for range processes {
-		p := start(t, s, task)
-		wg.Go(func() {
-			out, _ := io.ReadAll(p.out)
-			if err := p.Wait(); err != nil {
-				t.Errorf("process: %v: %s", err, out)
-			}
-		})
-	}
-	wg.Wait()
+	chaos.Crowd(t, processes, envTask+"="+task, envDir+"="+s.Dir)
 }
 
 func TestProcessesLoseNoUpdate(t *testing.T) {
@@ -212,11 +157,11 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 	s := newStore(t)
 	for range 20 {
 		p := start(t, s, "write")
-		saved := p.line(t)
+		saved := p.Line(t)
 		for range rand.N(8) {
-			saved = p.line(t)
+			saved = p.Line(t)
 		}
-		p.kill(t)
+		p.Kill()
 		value, version := load(t, s, "key")
 		if got, want := number(t, value), number(t, saved); got < want {
 			t.Fatalf("record = %d, want at least %d, which was saved", got, want)
@@ -239,12 +184,12 @@ func TestLeaseOfKilledProcessEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	p := start(t, s, "hold", envTTL+"=1h")
-	p.line(t)
+	p.Line(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Lease(ctx, "key", time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Lease while another process holds it: %v, want that it waits", err)
 	}
-	p.kill(t)
+	p.Kill()
 	_ = lease(t, s, "key", time.Minute)(t.Context())
 }

@@ -177,7 +177,7 @@ func TestStoppedHolderLosesItsLease(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	p := start(t, s, "hold", envTTL+"=300ms")
-	p.line(t)
+	p.Line(t)
 	if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

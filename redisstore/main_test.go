@@ -18,6 +18,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/authtrip"
+	"example.com/authtrip/internal/chaos"
 	"example.com/authtrip/redisstore"
 )
 
@@ -29,6 +31,7 @@ var program string
 var shared *server
 
 func TestMain(m *testing.M) {
+	chaos.Child(sources, authtrip.ErrReauthRequired)
 	if task := os.Getenv(envTask); task != "" {
 		os.Exit(runTask(task))
 	}

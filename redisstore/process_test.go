@@ -1,22 +1,19 @@
 package redisstore_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/chaos"
 	"example.com/authtrip/redisstore"
 )
 
@@ -107,49 +104,14 @@ func hold(ctx context.Context, s *redisstore.Store) error {
 	return nil
 }
 
-// process is a running copy of the test binary.
-type process struct {
-	*exec.Cmd
-	out *bufio.Reader
-}
-
-func start(t *testing.T, prefix, task string) *process {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), envTask+"="+task, envAddr+"="+shared.addr, envPrefix+"="+prefix)
-	cmd.Stderr = os.Stderr
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return &process{cmd, bufio.NewReader(pipe)}
+func environment(prefix, task string) []string {
+	return []string{envTask + "=" + task, envAddr + "=" + shared.addr, envPrefix + "=" + prefix}
 }
 
 // crowd starts processes for one task, and returns when all have succeeded.
 func crowd(t *testing.T, prefix, task string) {
 	t.Helper()
-	var wg sync.WaitGroup
-	for range processes {
-		p := start(t, prefix, task)
-		wg.Go(func() {
-			out, _ := io.ReadAll(p.out)
-			if err := p.Wait(); err != nil {
-				t.Errorf("process: %v: %s", err, out)
-			}
-		})
-	}
-	wg.Wait()
+	chaos.Crowd(t, processes, environment(prefix, task)...)
 }
 
 func TestProcessesLoseNoUpdate(t *testing.T) {
@@ -170,14 +132,9 @@ func TestLeaseExcludesProcesses(t *testing.T) {
 func TestLeaseOfKilledProcessEnds(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	p := start(t, s.Prefix, "hold")
-	if _, err := p.out.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = p.Wait()
+	p := chaos.Start(t, environment(s.Prefix, "hold")...)
+	p.Line(t)
+	p.Kill()
 	wantHeld(t, s)
 	crowd(t, s.Prefix, "exclude")
 }

@@ -1,0 +1,87 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// patience is how long a session may take when all is well again: a span, a flight, and
+// the longest time between two attempts.
+const patience = time.Minute
+
+// Recover lets processes take over all sessions, and returns when each of them has
+// refreshed each of the sessions.
+func (r *Run) Recover(t testing.TB, processes int) {
+	t.Helper()
+	r.mu.Lock()
+	r.well, r.hurt = nil, nil
+	r.mu.Unlock()
+	children := r.everywhere(processes)
+	for _, c := range children {
+		r.watch(c)
+	}
+	r.finish(t, children)
+}
+
+// Outage lets processes share all sessions while something is wrong with the server for
+// a while, and returns when each of them has refreshed each of the sessions after it.
+func (r *Run) Outage(t testing.TB, processes int, lasts time.Duration, begin, end func()) {
+	t.Helper()
+	children := r.everywhere(processes)
+	<-time.After(time.Second)
+	begin()
+	<-time.After(lasts)
+	end()
+	for _, c := range children {
+		r.watch(c)
+	}
+	r.finish(t, children)
+}
+
+// everywhere starts processes that share all sessions.
+func (r *Run) everywhere(processes int) []*child {
+	sessions := make([]string, r.Sessions)
+	for i := range sessions {
+		sessions[i] = sessionName(i)
+	}
+	var children []*child
+	for range processes {
+		if c := r.start(sessions, len(sessions), time.Second); c != nil {
+			children = append(children, c)
+		}
+	}
+	return children
+}
+
+// finish waits until each of the processes has refreshed each of its sessions, and ends
+// them.
+func (r *Run) finish(t testing.TB, children []*child) {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for r.left(children) > 0 && time.Since(began) < patience {
+		<-tick.C
+	}
+	t.Logf("all sessions are well after %v", time.Since(began).Round(time.Millisecond))
+	for _, c := range children {
+		r.mu.Lock()
+		if n := len(c.hurt); n > 0 {
+			t.Errorf("process %d has no new token for %d sessions; it said last: %s", c.number, n, c.said)
+		}
+		r.mu.Unlock()
+		before := time.Now()
+		c.Kill()
+		r.ledger.died(c.number, death{before, time.Now()})
+		<-c.ended
+	}
+}
+
+func (r *Run) left(children []*child) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range children {
+		n += len(c.hurt)
+	}
+	return n
+}
