@@ -391,6 +391,7 @@ func (r *round) emitFailure(err error) {
 // settled is looked at again.
 func (r *round) finish() {
 	s := r.s
+	s.busy.Store(false) // all that follows are events, and a hook may ask for a token
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.work

@@ -46,7 +46,7 @@ func (r *round) send() {
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	if late && care != lifecycle.Free {
+	if late && care != lifecycle.Free && w.memory.Known == parent {
 		w.sends.open = cutOff
 	}
 	number := nextLogin(nil)

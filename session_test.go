@@ -510,3 +510,37 @@ func TestPain36WatchKeepsTheBackOffOfRejections(t *testing.T) {
 		}
 	})
 }
+
+// A hook that asked for a token when a refresh had failed waited for the round that it was
+// called from, for ever, and with it everybody.
+func TestHookMayAskForATokenAfterAFailure(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		var n atomic.Int32
+		var src *authtrip.Source
+		src = &authtrip.Source{Refresher: r.src.Refresher, OnEvent: func(e authtrip.Event) {
+			if e.Kind == authtrip.EventRefreshFailed || e.Kind == authtrip.EventReauthRequired {
+				n.Add(1)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+				defer cancel()
+				start := time.Now()
+				_, err := src.TokenContext(ctx)
+				if time.Since(start) > 0 {
+					t.Errorf("%s: hook waited %v: %v", e.Kind, time.Since(start), err)
+				}
+			}
+		}}
+		defer func() { src.Close() }()
+		if err := src.SetToken(t.Context(), r.srv.Issue("a")); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: 429})
+		_, _ = src.Token()
+		wait(time.Hour)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Error: "invalid_grant"})
+		_, _ = src.Token()
+		if n.Load() != 2 {
+			t.Errorf("n = %d", n.Load())
+		}
+	})
+}

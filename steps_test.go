@@ -677,3 +677,25 @@ func TestSessionThatCanOnlyServeItsTokenAsksTheStoreSeldom(t *testing.T) {
 		})
 	}
 }
+
+// A login with a refresh token alone, while a request with the old one hung, was in doubt for
+// seconds: that request may still be answered, but it is not the new one's.
+func TestLoginWhileASendHangsIsUsedAtOnce(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		src := replicas(r, 1, new(authtrip.MemoryStore))[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Hour})
+		go func() { _, _ = src.Token() }()
+		wait(9 * time.Second)
+		if err := src.SetToken(t.Context(), &oauth2.Token{RefreshToken: r.srv.Issue("bob").RefreshToken}); err != nil {
+			t.Fatal(err)
+		}
+		wait(2 * time.Second)
+		if _, err := src.Token(); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
