@@ -190,7 +190,8 @@ func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
 		s.busy.Store(true)
 		defer s.busy.Store(false)
 		own := r
-		return own.run(ctx, s)
+		own.s, own.ctx = s, ctx
+		return own.run() //nolint:contextcheck // what outlives a round has a context of its own
 	}
 }
 
