@@ -80,6 +80,8 @@ const (
 	saveTimeout = 2500 * time.Millisecond
 	// maxConflicts is how often somebody else may be faster to save.
 	maxConflicts = 10
+	// maxJoins is how many rounds a refresh by hand may join that were for something else.
+	maxJoins = 3
 	// lookInterval is how long a token is handed out without a look at the Store.
 	lookInterval = tombstoneLife / 2
 )
@@ -140,7 +142,10 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
-	if err == nil && (got == seen || !got.usable()) || errors.Is(err, errNotLetIn) {
+	for range maxJoins {
+		if (err != nil || got != seen && got.usable()) && !errors.Is(err, errNotLetIn) {
+			break
+		}
 		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
