@@ -69,6 +69,10 @@ func (set *settings) span() time.Duration { return set.timeout + 2*saveTimeout }
 // flightTimeout is for waiting a span for another process, and for a refresh then.
 func (set *settings) flightTimeout() time.Duration { return set.span() + set.timeout + 2*saveTimeout }
 
+// comesBack reports whether the configuration could bring a session back that has been
+// logged out: its tombstone has to stay.
+func (set *settings) comesBack() bool { return set.initial != nil || set.repeatable }
+
 func (set *settings) emit(e Event) {
 	if set.onEvent != nil {
 		set.onEvent(e)
@@ -104,7 +108,7 @@ type session struct {
 }
 
 func (s *session) shelf() shelf {
-	return shelf{store: s.set.store, key: s.key, variant: s.set.variant, keeps: s.set.initial != nil}
+	return shelf{store: s.set.store, key: s.key, variant: s.set.variant, keeps: s.set.comesBack()}
 }
 
 // snapshot is the way of every request.

@@ -544,3 +544,29 @@ func TestHookMayAskForATokenAfterAFailure(t *testing.T) {
 		}
 	})
 }
+
+// A session of client credentials was back a day after Forget, as its tombstone had gone.
+func TestLogoutStaysWhereTheGrantNeedsNoLogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		make := func() *authtrip.Source {
+			src := &authtrip.Source{Store: store, Key: "k", Refresher: authtrip.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}))}
+			r.others = append(r.others, src)
+			return src
+		}
+		src := make()
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(50 * time.Hour)
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
+		_, err = make().Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
+	})
+}
