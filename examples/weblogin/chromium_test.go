@@ -176,6 +176,7 @@ func TestTwoTabs(t *testing.T) {
 	b.open(w.conf.baseURL + "/login")
 	b.logIn(demoLogin, demoPassword)
 	b.at("/orders", "Your orders")
+	b.is("Object.defineProperty(document, 'hidden', { value: true })") // so that it does not notice by itself
 	other.open(w.conf.baseURL + "/orders")
 	other.at("/orders", "Your orders")
 	other.click(".account button")
@@ -183,6 +184,7 @@ func TestTwoTabs(t *testing.T) {
 	other.click("a.button")
 	other.logIn("grace", "compiler")
 	other.at("/orders", "Your orders")
+	b.click("form.refresh button")
 	b.until("document.querySelector('.name')?.textContent === 'Grace Hopper' && document.querySelectorAll('tbody tr').length === 1")
 }
 

@@ -47,7 +47,13 @@ async function look() {
   const part = document.querySelector("#part");
   if (!part || document.hidden) return;
   try {
-    const response = await fetch("/session", { signal: AbortSignal.timeout(10_000) });
+    const ask = () => fetch("/session", { signal: AbortSignal.timeout(10_000) });
+    let response = await ask();
+    if (response.status === 401) {
+      // A login in another tab may be about to put a new session in this one's place.
+      await new Promise((done) => setTimeout(done, 1_000));
+      response = await ask();
+    }
     if (response.status === 401) {
       location.assign("/ended?" + new URLSearchParams({ return_to: location.pathname + location.search }));
     } else if (response.ok && (await response.text()) !== part.dataset.user) {
