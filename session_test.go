@@ -570,3 +570,27 @@ func TestLogoutStaysWhereTheGrantNeedsNoLogin(t *testing.T) {
 		wantIs(t, err, authtrip.ErrLoggedOut)
 	})
 }
+
+// A session was over when the Store lost its record thirteen hours into an outage of the token
+// endpoint, though the Store had been asked a minute before.
+func TestRule56RecordIsPutBackAfterALongOutage(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		src := replicas(r, 1, store)[0]
+		src.Initial = nil
+		if err := src.SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: 503, Header: http.Header{"Retry-After": {"1"}}})
+		_ = again(src, 14*time.Hour)
+		_, version, _ := store.Load(t.Context(), "alice")
+		if err := store.Delete(t.Context(), "alice", version); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.Heal(authtriptest.TokenPath)
+		if err := again(src, time.Minute); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
