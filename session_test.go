@@ -594,3 +594,20 @@ func TestRule56RecordIsPutBackAfterALongOutage(t *testing.T) {
 		}
 	})
 }
+
+// Token asked for a login, and Status did not: the session had no refresh token.
+func TestStatusOfASessionWithoutARefreshTokenNeedsALogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		src := &authtrip.Source{Refresher: r.src.Refresher}
+		defer src.Close()
+		if err := src.SetToken(t.Context(), &oauth2.Token{AccessToken: "a", Expiry: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrSessionEnded)
+		if st := src.Status(); !st.NeedsLogin() {
+			t.Errorf("State = %s, Err %v", st.State, st.Err)
+		}
+	})
+}
