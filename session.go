@@ -153,7 +153,7 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 
 // look lets a round look at the Store, and waits for it.
 func (s *session) look(ctx context.Context) {
-	if cur := s.cur.Load(); cur != nil { // or there is nothing that could be wrong
+	if cur := s.cur.Load(); cur != nil || s.failing.Load() != nil { // or there is nothing that could be wrong
 		_, _ = s.do(ctx, round{seen: cur, why: looking, look: lookNow})
 	}
 }

@@ -611,3 +611,30 @@ func TestStatusOfASessionWithoutARefreshTokenNeedsALogin(t *testing.T) {
 		}
 	})
 }
+
+// Whoever had been told that nobody had logged in was told so for seconds after a login in
+// another process, in spite of Watch.
+func TestWatchHearsOfTheFirstLogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all := replicas(r, 2, new(authtrip.MemoryStore))
+		for _, src := range all {
+			src.Initial = nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = all[0].Watch(ctx) }()
+		for range 5 {
+			_, err := all[0].Token()
+			wantIs(t, err, authtrip.ErrNoSession)
+			wait(6 * time.Second)
+		}
+		_, _ = all[0].Token()
+		if err := all[1].SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := all[0].Token(); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
