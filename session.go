@@ -166,7 +166,8 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 func (s *session) look(ctx context.Context) {
 	loads := s.loads.Load()
 	for range 2 {
-		if cur := s.cur.Load(); cur == nil || s.loads.Load() != loads || ctx.Err() != nil {
+		nothing := s.cur.Load() == nil && s.failing.Load() == nil
+		if nothing || s.loads.Load() != loads || ctx.Err() != nil {
 			return // there is nothing that could be wrong, or it was looked at since
 		}
 		// It may join a round that has read the Store already.

@@ -30,6 +30,7 @@ type snapshot struct {
 	refresh  time.Duration // when it is due for refresh
 	lifetime time.Duration // when it expires
 	next     atomic.Int64  // when a reader has to do something: refresh, or a look at the Store
+	asked    atomic.Int64  // when the Store was looked at last
 
 	refused atomic.Bool // by an API, and to be replaced
 
@@ -65,7 +66,9 @@ func (snap *snapshot) lookDue() bool {
 
 // looked says that the Store was looked at just now.
 func (snap *snapshot) looked() {
-	snap.next.Store(int64(min(snap.refresh, time.Since(snap.born)+lookInterval)))
+	now := time.Since(snap.born)
+	snap.asked.Store(int64(now))
+	snap.next.Store(int64(min(snap.refresh, now+lookInterval)))
 }
 
 // position orders the snapshot among those of its session. It works for nil.
@@ -125,6 +128,7 @@ func (snap *snapshot) follow(old *snapshot) {
 	case old.token.AccessToken == snap.token.AccessToken && old.login == snap.login:
 		snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
 		snap.next.Store(old.next.Load())
+		snap.asked.Store(old.asked.Load())
 		snap.refused.Store(old.refused.Load())
 		snap.verdict.Store(old.verdict.Load())
 		snap.refusals, snap.patience = old.refusals, old.patience

@@ -65,7 +65,7 @@ func (s *session) tooLate() bool {
 	if !s.set.shared || !expires || s.set.comesBack() || cur == nil || s.work.held != nil {
 		return false
 	}
-	return time.Since(cur.born)-time.Duration(cur.next.Load()) > tombstoneLife-lookInterval
+	return time.Since(cur.born)-time.Duration(cur.asked.Load()) > tombstoneLife-time.Minute
 }
 
 // importInitial takes the token of the configuration as the first one, where nobody
