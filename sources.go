@@ -150,7 +150,7 @@ func (s *Sources) rejected(snap *snapshot) {
 	if own.cur.CompareAndSwap(nil, snap) {
 		return
 	}
-	if cur := own.cur.Load(); cur != snap && cur.token.AccessToken == snap.token.AccessToken {
+	if cur := own.cur.Load(); cur != nil && cur != snap && cur.token.AccessToken == snap.token.AccessToken {
 		own.reject(cur)
 	}
 }
