@@ -248,6 +248,11 @@ func (r *round) postpone(err error, next time.Time) {
 func (s *session) beginWork() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.makeWork()
+}
+
+// makeWork is beginWork. The session's mu is held.
+func (s *session) makeWork() {
 	if s.work != nil {
 		return
 	}
