@@ -15,17 +15,13 @@ func serveOldKeys(t *testing.T, o *op, lag time.Duration) {
 	t.Helper()
 	old, since := o.keys, time.Now()
 	o.keys = []opKey{newKey(t, "k2")}
+	published := o.keys
 	o.handle["/keys"] = func(w http.ResponseWriter, _ *http.Request) {
-		o.mu.Lock()
-		now := o.keys
 		if time.Since(since) < lag {
-			o.keys = old
+			replyKeys(w, old)
+			return
 		}
-		o.mu.Unlock()
-		o.serveKeys(w)
-		o.mu.Lock()
-		o.keys = now
-		o.mu.Unlock()
+		replyKeys(w, published)
 	}
 }
 

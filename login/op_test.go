@@ -164,8 +164,12 @@ func (o *op) serveMetadata(w http.ResponseWriter) {
 func (o *op) serveKeys(w http.ResponseWriter) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	replyKeys(w, o.keys)
+}
+
+func replyKeys(w http.ResponseWriter, keys []opKey) {
 	set := jose.JSONWebKeySet{}
-	for _, k := range o.keys {
+	for _, k := range keys {
 		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.key.Public(), KeyID: k.id, Algorithm: string(k.alg), Use: "sig"})
 	}
 	reply(w, http.StatusOK, set)
