@@ -386,11 +386,7 @@ func (s *session) pinned() (pinned, doubt bool) {
 	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen.version == "":
 		return true, false
 	}
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
-	}
-	return false, w.memory.Doubt
+	return false, w.memory.Doubt // its timer goes on: a lost record may have to be put back
 }
 
 // newest returns the newest record that is known here.
