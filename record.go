@@ -3,11 +3,13 @@ package authtrip
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -120,7 +122,8 @@ func decodeRecord(b []byte, variant string) (*record, error) {
 	default:
 		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
 	}
-	r.exchange("", variant)
+	r.Number = max(r.Number, 1) // 0 would be the position of nothing at all
+	r.exchange("", variantName(variant))
 	return r, nil
 }
 
@@ -143,9 +146,18 @@ func (r *record) upgrade(b []byte) {
 func (r *record) encode(variant string) []byte {
 	doc := *r
 	doc.Format = recordFormat
-	doc.exchange(variant, "")
+	doc.exchange(variantName(variant), "")
 	b, _ := json.Marshal(doc) // strings, times within the years of JSON, numbers: cannot fail
 	return b
+}
+
+// variantName is the name of a variant in the document. JSON has no way to say one that is
+// not UTF-8: two of them would be one.
+func variantName(variant string) string {
+	if utf8.ValidString(variant) && !strings.HasPrefix(variant, "\x00") {
+		return variant
+	}
+	return "\x00" + base64.RawURLEncoding.EncodeToString([]byte(variant))
 }
 
 // exchange puts the access token of another variant in the place of the one that

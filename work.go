@@ -108,6 +108,8 @@ type failure struct {
 	row   int // how many in succession
 	// Of an attempt that was not made, as the token endpoint is down for all sessions:
 	postponed bool
+	// Of a load of the Store: it is over when the next one is answered.
+	load bool
 	// Of a round that could do nothing while the token is usable: it holds up no other
 	// once that is over.
 	idle bool
