@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/origin"
 )
 
@@ -86,13 +87,13 @@ func memberMatters(name string) bool {
 
 func parseMetadata(body []byte) (*Metadata, error) {
 	m := new(Metadata)
-	if err := decodeExact(body, m, memberMatters); err != nil {
+	if err := exact.Decode(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
 	if m.Issuer == "" && m.AuthorizationEndpoint == "" && m.TokenEndpoint == "" {
 		return nil, errors.New("the answer is not the JSON of metadata: it has no issuer and no endpoint")
 	}
-	m.raw = exactly(body, memberMatters)
+	m.raw = exact.Only(body, memberMatters)
 	return m, nil
 }
 

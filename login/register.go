@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 // ClientMetadata is what a client says about itself: to register (RFC 7591, section 2),
@@ -203,7 +204,7 @@ func (p *Provider) readRegistration(a *answer, old *Registration) (*Registration
 	matters := func(name string) bool {
 		return strings.HasPrefix(name, "client_id") || strings.HasPrefix(name, "client_secret") || strings.HasPrefix(name, "registration_")
 	}
-	if err := decodeExact(a.body, r, matters); err != nil || r.ClientID == "" {
+	if err := exact.Decode(a.body, r, matters); err != nil || r.ClientID == "" {
 		return nil, a.fail(endpointRegistration, errors.New("the answer has no client_id, or is not that of RFC 7591"))
 	}
 	r.Issuer = p.Issuer

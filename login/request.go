@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 // An AuthRequest is what one login asks for beyond what the [Client] always
@@ -271,7 +272,7 @@ func addDetails(form url.Values, details []any) error {
 		if err != nil {
 			return fmt.Errorf("login: AuthorizationDetails: %w", err)
 		}
-		all, _, err := members(doc)
+		all, _, err := exact.Members(doc)
 		var typ string
 		if err != nil || json.Unmarshal(all["type"], &typ) != nil || typ == "" {
 			return errors.New("login: AuthorizationDetails: each must be an object with a type")
