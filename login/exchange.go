@@ -67,6 +67,9 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, err
 	}
+	if r, err = c.openResponse(ctx, m, tx, r); err != nil {
+		return nil, err
+	}
 	if err = r.check(tx, m); err != nil {
 		return nil, err
 	}
@@ -103,7 +106,7 @@ func (c *Client) prepare(ctx context.Context, tx *Transaction) (*Metadata, error
 	if err := tx.check(c); err != nil {
 		return nil, err
 	}
-	if slices.Contains(tx.Scopes, scopeOpenID) {
+	if slices.Contains(tx.Scopes, scopeOpenID) || tx.SignedResponse {
 		if _, err := c.Provider.ready(ctx, m); err != nil {
 			return nil, err
 		}

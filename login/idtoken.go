@@ -88,15 +88,20 @@ func readClaims(payload []byte) (*idClaims, error) {
 // unverified returns the claims of a token that came from the token endpoint, or was
 // verified before.
 func unverified(raw string) (*idClaims, error) {
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return nil, idTokenError("claims", "cannot be read")
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := payloadOf(raw)
 	if err != nil {
 		return nil, idTokenError("claims", "cannot be read")
 	}
 	return readClaims(payload)
+}
+
+// payloadOf returns that of a JWT which nobody has verified.
+func payloadOf(raw string) ([]byte, error) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, errors.New("is not a signed JWT")
+	}
+	return base64.RawURLEncoding.DecodeString(parts[1])
 }
 
 // verifyIDToken implements Rule 47.

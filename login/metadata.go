@@ -43,6 +43,8 @@ type Metadata struct {
 	// RequireSignedRequestObject and RequestObjectSigningAlgs are of RFC 9101.
 	RequireSignedRequestObject bool     `json:"require_signed_request_object"`
 	RequestObjectSigningAlgs   []string `json:"request_object_signing_alg_values_supported"`
+	// AuthorizationSigningAlgs is of JARM. If nil, it is RS256.
+	AuthorizationSigningAlgs []string `json:"authorization_signing_alg_values_supported"`
 	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
 	// without iss is refused then.
 	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`

@@ -125,6 +125,9 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err = checkScopes(m, tx.Scopes); err != nil {
 		return "", nil, err
 	}
+	if err = checkMode(m, tx); err != nil {
+		return "", nil, err
+	}
 	form, err := c.authForm(req, tx)
 	if err != nil {
 		return "", nil, err
@@ -175,6 +178,8 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		Resources:   c.resources(req),
 		FormPost:    req.FormPost,
 		ReturnTo:    req.ReturnTo,
+
+		SignedResponse: c.SignedResponses,
 	}
 	if req.RedirectURL != "" {
 		tx.RedirectURL = req.RedirectURL
@@ -250,9 +255,7 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if tx.MaxAge != nil {
 		form.Set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
 	}
-	if req.FormPost {
-		form.Set("response_mode", "form_post")
-	}
+	set("response_mode", responseMode(tx))
 	if len(tx.Resources) > 0 {
 		form["resource"] = tx.Resources
 	}

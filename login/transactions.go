@@ -278,7 +278,7 @@ func (t *Transaction) keep() *Transaction {
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
 		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
 		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo, Again: t.Again,
-		TokenParams: t.TokenParams,
+		SignedResponse: t.SignedResponse, TokenParams: t.TokenParams,
 	}
 }
 
