@@ -37,6 +37,11 @@ type ClientMetadata struct {
 	ApplicationType         string          `json:"application_type,omitempty"`
 	PostLogoutRedirectURIs  []string        `json:"post_logout_redirect_uris,omitempty"`
 	BackChannelLogoutURI    string          `json:"backchannel_logout_uri,omitempty"`
+	FrontChannelLogoutURI   string          `json:"frontchannel_logout_uri,omitempty"`
+	InitiateLoginURI        string          `json:"initiate_login_uri,omitempty"`
+	// BackChannelLogoutSessionRequired and FrontChannelLogoutSessionRequired ask for the sid.
+	BackChannelLogoutSessionRequired  bool `json:"backchannel_logout_session_required,omitempty"`
+	FrontChannelLogoutSessionRequired bool `json:"frontchannel_logout_session_required,omitempty"`
 	// SoftwareStatement is what somebody else has signed about the software (section 2.3).
 	SoftwareStatement string `json:"software_statement,omitempty"`
 }
