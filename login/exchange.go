@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -260,7 +261,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
-		HTTPClient:        quiet(c.httpClient()),
+		HTTPClient:        identity.Client(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil
 }

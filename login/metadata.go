@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"example.com/authtrip/internal/exact"
-	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/identity"
 )
 
 // Metadata is what a provider publishes about itself: OpenID Connect Discovery
@@ -150,15 +150,9 @@ func (m *Metadata) endpoint(name string, mtls bool) string {
 // machine only, and only where local is set, so that no server on the network
 // can point a client at a port of its own machine.
 func checkURL(what, raw string, local, insecure bool) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("login: %s is not an absolute https URL", what)
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("login: %s must have no user and no fragment", what)
-	}
-	if u.Scheme == "http" && !insecure && (!local || !origin.Loopback(u.Hostname())) {
-		return nil, fmt.Errorf("login: %s is plain http: use https, or set Provider.AllowInsecureHTTP for a network that nobody else can read", what)
+	u, err := identity.URL(raw, local, insecure)
+	if err != nil {
+		return nil, fmt.Errorf("login: %s %w", what, err)
 	}
 	return u, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"example.com/authtrip"
 	"example.com/authtrip/internal/exact"
+	"example.com/authtrip/internal/wire"
 )
 
 // ClientMetadata is what a client says about itself: to register (RFC 7591, section 2),
@@ -183,7 +184,7 @@ func (p *Provider) manage(ctx context.Context, method, at, token string, doc any
 	}
 	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
-		return nil, &EndpointError{Endpoint: endpointRegistration, Err: bare(err)}
+		return nil, &EndpointError{Endpoint: endpointRegistration, Err: wire.Cause(err)}
 	}
 	req.Header.Set("Accept", "application/json")
 	if doc != nil {
