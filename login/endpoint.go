@@ -1,9 +1,7 @@
 package login
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -110,12 +108,4 @@ func (c *Client) post(ctx context.Context, name string, form url.Values, accept 
 	}
 	req.Header = header
 	return send(c.httpClient(), req, name)
-}
-
-// decode reads an answer that is a JSON object.
-func (a *answer) decode(v any) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(a.body, " \t\r\n"), []byte("{")) {
-		return errors.New("the answer is not a JSON object")
-	}
-	return json.Unmarshal(a.body, v)
 }

@@ -325,7 +325,7 @@ func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) 
 	var doc struct {
 		RequestURI string `json:"request_uri"`
 	}
-	if err := a.decode(&doc); err != nil || doc.RequestURI == "" {
+	if err := exact.Decode(a.body, &doc, exact.Every); err != nil || doc.RequestURI == "" {
 		return nil, a.fail(endpointPushed, errors.New("the answer has no request_uri"))
 	}
 	return url.Values{"client_id": {c.ID}, "request_uri": {doc.RequestURI}}, nil
