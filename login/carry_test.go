@@ -85,9 +85,11 @@ type oddCache struct {
 }
 
 func (c oddCache) Get(context.Context, string) ([]byte, error) { return c.value, c.err }
+
 func (c oddCache) Set(context.Context, string, []byte, time.Duration) error {
 	return c.err
 }
+
 func (c oddCache) Take(context.Context, string) ([]byte, error) { return c.value, c.err }
 
 // stuckCache answers when it is told to give up.
@@ -97,10 +99,12 @@ func (stuckCache) Get(ctx context.Context, _ string) ([]byte, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
+
 func (c stuckCache) Set(ctx context.Context, key string, _ []byte, _ time.Duration) error {
 	_, err := c.Get(ctx, key)
 	return err
 }
+
 func (c stuckCache) Take(ctx context.Context, key string) ([]byte, error) { return c.Get(ctx, key) }
 
 // A Cache that fails, hangs or holds something else is as good as none.
