@@ -227,7 +227,7 @@ func (c *SealedCache) sealer(key string) (k seal.Sealer, name string, err error)
 // store has key.
 func newSealer(owner string, keys [][]byte, nameKey []byte, key string) (k seal.Sealer, name string, err error) {
 	k = seal.Sealer{Label: "authtrip " + owner, Keys: keys}
-	if err := k.Check(); err != nil {
+	if err = k.Check(); err != nil {
 		return k, "", fmt.Errorf("authtrip: %s.Keys%w", owner, err)
 	}
 	switch len(nameKey) {
