@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -287,7 +286,7 @@ func accessOf(tok *oauth2.Token, now time.Time) access {
 	if y := a.Expiry.Year(); y < 0 || y > 9999 {
 		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
 	}
-	for _, name := range extraNames(tok) {
+	for _, name := range wire.ExtraNames(tok) {
 		switch name {
 		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token":
 			continue
@@ -329,23 +328,6 @@ func (r *record) token() *oauth2.Token {
 		members["expires_in"] = float64(r.ExpiresIn)
 	}
 	return tok.WithExtra(members)
-}
-
-// extraNames returns the names of what is in a token's Extra. x/oauth2 has no way to
-// list them: only the names are read past it, and none if it keeps them otherwise.
-func extraNames(tok *oauth2.Token) []string {
-	raw := reflect.ValueOf(tok).Elem().FieldByName("raw")
-	if raw.Kind() == reflect.Interface {
-		raw = raw.Elem()
-	}
-	if raw.Kind() != reflect.Map || raw.Type().Key().Kind() != reflect.String {
-		return nil
-	}
-	names := make([]string, 0, raw.Len())
-	for _, k := range raw.MapKeys() {
-		names = append(names, k.String())
-	}
-	return names
 }
 
 func extra(tok *oauth2.Token, name string) string {

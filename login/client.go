@@ -125,6 +125,9 @@ type Client struct {
 	// SignRequests signs each authorization request with Key (RFC 9101), so that no
 	// browser can change it. It is done in any case if the metadata requires it.
 	SignRequests bool
+	// SignedResponses has each authorization response come as a JWT that the server has
+	// signed (JARM, response_mode=jwt), and takes no other.
+	SignedResponses bool
 	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
 	// those of the metadata. "none" and the symmetric ones never are.
 	IDTokenAlgs []string

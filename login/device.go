@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 const (
@@ -75,8 +77,19 @@ func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if a.status != http.StatusOK {
 		return nil, a.fail(endpointDevice, errors.New("want status 200"))
 	}
+	// Rule 62, which x/oauth2 does not know.
+	var matter struct {
+		DeviceCode string `json:"device_code"`
+		UserCode   string `json:"user_code"`
+		URI        string `json:"verification_uri"`
+		Complete   string `json:"verification_uri_complete"`
+	}
 	d := new(oauth2.DeviceAuthResponse)
-	if err := a.decode(d); err != nil {
+	err := exact.Decode(a.body, &matter, exact.Every)
+	if err == nil {
+		err = json.Unmarshal(exact.Only(a.body, deviceMatters), d)
+	}
+	if err != nil {
 		return nil, a.fail(endpointDevice, errors.New("the answer is not that of RFC 8628"))
 	}
 	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
@@ -86,6 +99,14 @@ func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 		return nil, a.fail(endpointDevice, err)
 	}
 	return d, nil
+}
+
+func deviceMatters(name string) bool {
+	switch name {
+	case "device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval":
+		return true
+	}
+	return false
 }
 
 // checkDevice looks at what is shown to a user, in a terminal or as a link.

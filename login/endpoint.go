@@ -1,9 +1,7 @@
 package login
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -18,24 +17,12 @@ import (
 // end.
 const endpointTimeout = 30 * time.Second
 
-// quiet returns c without its redirects: an answer that redirects is an error,
-// as credentials would follow. Rule 20.
-func quiet(c *http.Client) *http.Client {
-	q := new(http.Client)
-	if c != nil {
-		*q = *c
-	}
-	q.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	q.Jar = nil
-	return q
-}
-
 // fetch gets a document that a server publishes. A fetch that got no answer is
 // tried once more.
 func fetch(ctx context.Context, c *http.Client, name, at string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: bare(err)}
+		return nil, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
 	}
 	req.Header.Set("Accept", "application/json")
 	a, err := send(c, req, name)
@@ -61,9 +48,9 @@ type answer struct {
 
 // send sends a request to an endpoint and reads what it answers.
 func send(c *http.Client, req *http.Request, name string) (*answer, error) {
-	resp, err := quiet(c).Do(req)
+	resp, err := identity.Client(c).Do(req)
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: fmt.Errorf("no answer: %w", bare(err))}
+		return nil, &EndpointError{Endpoint: name, Err: fmt.Errorf("no answer: %w", wire.Cause(err))}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := &answer{
@@ -76,7 +63,7 @@ func send(c *http.Client, req *http.Request, name string) (*answer, error) {
 	}
 	body, err := wire.ReadAll(resp.Body)
 	if err != nil {
-		return nil, a.fail(name, bare(err))
+		return nil, a.fail(name, wire.Cause(err))
 	}
 	a.body = body
 	return a, nil
@@ -117,25 +104,8 @@ func (c *Client) post(ctx context.Context, name string, form url.Values, accept 
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: bare(err)}
+		return nil, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
 	}
 	req.Header = header
 	return send(c.httpClient(), req, name)
-}
-
-// bare returns the error without the URL that net/http puts around it: the
-// query of a URL may hold a secret.
-func bare(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
-}
-
-// decode reads an answer that is a JSON object.
-func (a *answer) decode(v any) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(a.body, " \t\r\n"), []byte("{")) {
-		return errors.New("the answer is not a JSON object")
-	}
-	return json.Unmarshal(a.body, v)
 }

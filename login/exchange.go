@@ -14,6 +14,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/identity"
+	"example.com/authtrip/internal/wire"
 )
 
 // A Session is what a login ends with. It holds the tokens: it must not be
@@ -66,6 +68,9 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, err
 	}
+	if r, err = c.openResponse(ctx, m, tx, r); err != nil {
+		return nil, err
+	}
 	if err = r.check(tx, m); err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func (c *Client) prepare(ctx context.Context, tx *Transaction) (*Metadata, error
 	if err := tx.check(c); err != nil {
 		return nil, err
 	}
-	if slices.Contains(tx.Scopes, scopeOpenID) {
+	if slices.Contains(tx.Scopes, scopeOpenID) || tx.SignedResponse {
 		if _, err := c.Provider.ready(ctx, m); err != nil {
 			return nil, err
 		}
@@ -212,23 +217,31 @@ func (c *Client) RefreshToken() authtrip.Refresher {
 		if noted {
 			tok = withResources(tok, wanted)
 		}
-		if err := c.checkRefreshed(ctx, m, old, tok); err != nil {
+		if tok, err = c.checkRefreshed(ctx, m, old, tok); err != nil {
 			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrSessionEnded, err)}
 		}
 		return tok, nil
 	})
 }
 
-// checkRefreshed implements Rules 22 and 32 for the answer to a refresh.
-func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) error {
+// checkRefreshed implements Rules 22 and 32 for the answer to a refresh. An ID token that
+// cannot be read is left out: it says nothing of who it is about, and the one from before
+// stays.
+func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) (*oauth2.Token, error) {
 	if err := checkType(tok, typeBearer); err != nil {
-		return err
+		return nil, err
 	}
 	raw, err := rawIDToken(tok)
-	if raw == "" || err != nil {
-		return err
+	if raw == "" && err == nil {
+		return tok, nil
 	}
-	return c.verifyRefreshed(ctx, m, raw, old)
+	if err == nil && len(raw) <= maxJWT {
+		_, err = unverified(raw)
+	}
+	if err != nil || len(raw) > maxJWT {
+		return wire.Without(tok, "id_token"), nil //nolint:nilerr // see above
+	}
+	return tok, c.verifyRefreshed(ctx, m, raw, old)
 }
 
 // grant returns a grant of this client at the provider's token endpoint.
@@ -248,7 +261,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
-		HTTPClient:        quiet(c.httpClient()),
+		HTTPClient:        identity.Client(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 // An AuthRequest is what one login asks for beyond what the [Client] always
@@ -124,6 +125,9 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err = checkScopes(m, tx.Scopes); err != nil {
 		return "", nil, err
 	}
+	if err = checkMode(m, tx); err != nil {
+		return "", nil, err
+	}
 	form, err := c.authForm(req, tx)
 	if err != nil {
 		return "", nil, err
@@ -174,6 +178,8 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		Resources:   c.resources(req),
 		FormPost:    req.FormPost,
 		ReturnTo:    req.ReturnTo,
+
+		SignedResponse: c.SignedResponses,
 	}
 	if req.RedirectURL != "" {
 		tx.RedirectURL = req.RedirectURL
@@ -249,9 +255,7 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if tx.MaxAge != nil {
 		form.Set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
 	}
-	if req.FormPost {
-		form.Set("response_mode", "form_post")
-	}
+	set("response_mode", responseMode(tx))
 	if len(tx.Resources) > 0 {
 		form["resource"] = tx.Resources
 	}
@@ -271,7 +275,7 @@ func addDetails(form url.Values, details []any) error {
 		if err != nil {
 			return fmt.Errorf("login: AuthorizationDetails: %w", err)
 		}
-		all, _, err := members(doc)
+		all, _, err := exact.Members(doc)
 		var typ string
 		if err != nil || json.Unmarshal(all["type"], &typ) != nil || typ == "" {
 			return errors.New("login: AuthorizationDetails: each must be an object with a type")
@@ -321,7 +325,7 @@ func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) 
 	var doc struct {
 		RequestURI string `json:"request_uri"`
 	}
-	if err := a.decode(&doc); err != nil || doc.RequestURI == "" {
+	if err := exact.Decode(a.body, &doc, exact.Every); err != nil || doc.RequestURI == "" {
 		return nil, a.fail(endpointPushed, errors.New("the answer has no request_uri"))
 	}
 	return url.Values{"client_id": {c.ID}, "request_uri": {doc.RequestURI}}, nil

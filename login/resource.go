@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/origin"
 )
 
@@ -109,12 +110,12 @@ func query(u *url.URL) string {
 // parseResource implements Rule 46.
 func parseResource(body []byte, id string) (*ResourceMetadata, error) {
 	m := new(ResourceMetadata)
-	if err := decodeExact(body, m, memberMatters); err != nil {
+	if err := exact.Decode(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
 	if m.Resource != id {
 		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
 	}
-	m.raw = exactly(body, memberMatters)
+	m.raw = exact.Only(body, memberMatters)
 	return m, nil
 }

@@ -43,6 +43,8 @@ type Transaction struct {
 	MaxAge    *int64   `json:"max_age,omitempty"`
 	FormPost  bool     `json:"form_post,omitempty"`
 	ReturnTo  string   `json:"return_to,omitempty"`
+	// SignedResponse is that of [Client.SignedResponses].
+	SignedResponse bool `json:"signed_response,omitempty"`
 	// TokenParams are of the AuthRequest too.
 	TokenParams url.Values `json:"token_params,omitempty"`
 	// Again is the page of this application that began the login: where the browser goes

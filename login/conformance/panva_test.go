@@ -38,7 +38,7 @@ func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
 		t.Fatal(err)
 	}
 	p := newPlaces(t)
-	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "clients": panvaClients(p, key)})
+	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "app": p.app.URL, "clients": panvaClients(p, key)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,10 +152,14 @@ func TestPanva(t *testing.T) {
 		{ID: "signed", Secret: panvaSecret},
 		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
 		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true},
+		{ID: "client_secret_post", Secret: panvaSecret, AuthMethod: "client_secret_post", SignedResponses: true},
 		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true, PushRequests: true},
 	} {
-		s := make(c)
-		t.Run(c.ID, func(t *testing.T) {
+		s, name := make(c), c.ID
+		if c.SignedResponses {
+			name = "signed response"
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Run("login", s.testLogin)
 			t.Run("expiry and rotation", s.testRotation)
 			t.Run("user info", s.testUserInfo)
@@ -187,6 +191,10 @@ func TestPanva(t *testing.T) {
 	s := make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret})
 	t.Run("device", s.testDevice)
 	t.Run("form_post", s.testFormPost)
+	signed := make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret, SignedResponses: true})
+	t.Run("signed response as a form", signed.testFormPost)
+	t.Run("signed response of an error", signed.testSignedError)
+	t.Run("client ID metadata document", make(&login.Client{ID: "https://client.example/client.json"}).testClientDocument)
 	t.Run("denied", s.testDenied)
 	t.Run("max_age and prompt", s.testPrompt)
 	t.Run("resource indicators", s.testResources)
@@ -255,6 +263,44 @@ func (s *server) testDenied(t *testing.T) {
 	}
 	if m, err := s.client.Provider.Metadata(t.Context()); err != nil || !m.AuthorizationResponseIssParameterSupported {
 		t.Errorf("the server does not say that it sends iss: %v", err)
+	}
+}
+
+// testSignedError has the server say no in a JWT.
+func (s *server) testSignedError(t *testing.T) {
+	at, tx, err := s.client.AuthCodeURL(t.Context(), &login.AuthRequest{Prompt: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _ := s.browser(t).visit(at, redirectURL)
+	if u, err := url.Parse(back); err != nil || !u.Query().Has("response") || u.Query().Has("error") {
+		t.Error("the server's answer is not signed, which this test is about")
+	}
+	_, err = s.client.Exchange(t.Context(), tx, back)
+	wantCode(t, err, "login_required")
+}
+
+// testClientDocument logs in with a client that the server knows by its document alone.
+func (s *server) testClientDocument(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	doc := &login.ClientDocument{ID: s.client.ID, Metadata: &login.ClientMetadata{
+		RedirectURIs: s.places.redirectURLs(), ApplicationType: "native", ClientName: "Documented",
+		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+	}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /client.json", func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		doc.ServeHTTP(w, r)
+	})
+	s.places.app.handler.Store(mux)
+	m, err := s.client.Provider.Metadata(t.Context())
+	if err != nil || !m.ClientIDMetadataDocumentSupported {
+		t.Fatalf("the server takes no documents: %v", err)
+	}
+	s.testLogin(t)
+	s.testRotation(t)
+	if len(asked) == 0 {
+		t.Error("the server has not asked for the document")
 	}
 }
 
