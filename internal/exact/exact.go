@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -77,9 +78,9 @@ func fill(v reflect.Value, all map[string]json.RawMessage, twice map[string]bool
 		err := json.Unmarshal(value, v.Field(i).Addr().Interface())
 		switch {
 		case matters(name) && twice[name]:
-			return errors.New("has " + name + " twice")
+			return fmt.Errorf("has %s twice", name)
 		case matters(name) && err != nil:
-			return errors.New(name + " has the wrong type")
+			return fmt.Errorf("%s has the wrong type", name)
 		case err != nil:
 			v.Field(i).SetZero()
 		}
