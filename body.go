@@ -148,7 +148,7 @@ func (k *keptBody) again(ctx context.Context, keep bool) (io.ReadCloser, error) 
 	if !keep {
 		return whole, nil
 	}
-	k.next = newKeptBody(k.ctx, whole)
+	k.next = newKeptBody(k.ctx, whole) //nolint:contextcheck // that of the request, as of the first one
 	return k.next, nil
 }
 

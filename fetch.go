@@ -92,7 +92,7 @@ func (e *userInfoEndpoint) send(ctx context.Context, url string, snap *snapshot)
 		return nil, snap.err
 	}
 	if snap.prover == nil {
-		return e.sendOnce(ctx, url, snap) //nolint:bodyclose // the caller does
+		return e.sendOnce(ctx, url, snap)
 	}
 	ctx = context.WithValue(ctx, provenKey{}, snap)
 	resp, err := e.sendOnce(ctx, url, snap)

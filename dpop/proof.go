@@ -4,12 +4,10 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -135,18 +133,35 @@ func (p *prover) signature(text []byte) ([]byte, error) {
 	return fixed(der)
 }
 
-// fixed makes of an ASN.1 signature the two numbers of 32 bytes that JWS wants (RFC 7518,
-// section 3.4).
+// fixed makes of an ASN.1 signature, a sequence of two integers in DER, the two numbers of
+// 32 bytes that JWS wants (RFC 7518, section 3.4).
 func fixed(der []byte) ([]byte, error) {
-	var rs struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 256 || rs.S.BitLen() > 256 {
-		return nil, errors.New("the signature is none of P-256")
-	}
 	out := make([]byte, signatureSize)
-	rs.R.FillBytes(out[:signatureSize/2])
-	rs.S.FillBytes(out[signatureSize/2:])
+	if len(der) < 2 || der[0] != 0x30 || int(der[1]) != len(der)-2 {
+		return nil, errNoSignature
+	}
+	rest := der[2:]
+	for at := 0; at < signatureSize; at += signatureSize / 2 {
+		if len(rest) < 2 || rest[0] != 0x02 || int(rest[1]) > len(rest)-2 {
+			return nil, errNoSignature
+		}
+		n := rest[2 : 2+int(rest[1])]
+		rest = rest[2+len(n):]
+		for len(n) > 0 && n[0] == 0 {
+			n = n[1:]
+		}
+		if len(n) == 0 || len(n) > signatureSize/2 {
+			return nil, errNoSignature
+		}
+		copy(out[at+signatureSize/2-len(n):], n)
+	}
+	if len(rest) > 0 {
+		return nil, errNoSignature
+	}
 	return out, nil
 }
+
+var errNoSignature = errors.New("the signature is none of P-256")
 
 // Answered implements [authtrip.Prover]. Rules 42, 73.
 func (p *prover) Answered(req *http.Request, resp *http.Response, code string) (again bool) {
