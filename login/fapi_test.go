@@ -19,15 +19,17 @@ func TestFAPI2RefusesToStartWhereAPartIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := func() (*login.Metadata, *login.Client) {
-		return &login.Metadata{
-				Issuer: "https://as.example", AuthorizationEndpoint: "https://as.example/authorize", TokenEndpoint: "https://as.example/token",
-				PushedAuthorizationRequestEndpoint: "https://as.example/par", CodeChallengeMethods: []string{"S256"},
-				AuthorizationResponseIssParameterSupported: true, TokenEndpointAuthMethods: []string{"private_key_jwt"},
-				DPoPSigningAlgs: []string{"ES256"}, CertificateBoundTokens: true,
-			}, &login.Client{
-				ID: "client", Key: ec, RedirectURL: "https://app.example/callback", Scopes: []string{"accounts"},
-				DPoP: noBinder{}, Profile: login.FAPI2,
-			}
+		m := &login.Metadata{
+			Issuer: "https://as.example", AuthorizationEndpoint: "https://as.example/authorize", TokenEndpoint: "https://as.example/token",
+			PushedAuthorizationRequestEndpoint: "https://as.example/par", CodeChallengeMethods: []string{"S256"},
+			AuthorizationResponseIssParameterSupported: true, TokenEndpointAuthMethods: []string{"private_key_jwt"},
+			DPoPSigningAlgs: []string{"ES256"}, CertificateBoundTokens: true,
+		}
+		c := &login.Client{
+			ID: "client", Key: ec, RedirectURL: "https://app.example/callback", Scopes: []string{"accounts"},
+			DPoP: noBinder{}, Profile: login.FAPI2,
+		}
+		return m, c
 	}
 	for want, breaks := range map[string]func(*login.Metadata, *login.Client){
 		"pushed_authorization_request_endpoint": func(m *login.Metadata, _ *login.Client) { m.PushedAuthorizationRequestEndpoint = "" },
