@@ -39,6 +39,8 @@ type record struct {
 	// RefreshExpiry is when the session ends, where the server says it.
 	RefreshExpiry time.Time `json:"refresh_token_expiry,omitzero"`
 	IDToken       string    `json:"id_token,omitempty"`
+	// DPoPKey is the key to which the tokens are bound, as its Binder writes it (Rule 72).
+	DPoPKey string `json:"dpop_key,omitempty"`
 	// Original are claims of the login's ID token, which those of a refresh must not
 	// contradict (OpenID Connect Core 1.0, section 12.2).
 	Original *wire.IDClaims `json:"id_token_original,omitempty"`
@@ -230,7 +232,7 @@ func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut
 
 // login is the record of a new login. number is above all that are known.
 func login(tok *oauth2.Token, number uint64, now time.Time) *record {
-	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token")}
+	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token"), DPoPKey: extra(tok, DPoPKey)}
 	r.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
 	r.Original = claimsOf(r.IDToken)
 	return r
@@ -244,6 +246,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken),
 		IDToken: extra(tok, "id_token"), Original: r.Original,
 		RefreshExpiry: wire.SessionExpiry(tok.Extra, now),
+		DPoPKey:       cmp.Or(extra(tok, DPoPKey), r.DPoPKey),
 	}
 	next.Scope, next.IDToken = cmp.Or(next.Scope, r.Scope), cmp.Or(next.IDToken, r.IDToken)
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
@@ -288,7 +291,7 @@ func accessOf(tok *oauth2.Token, now time.Time) access {
 	}
 	for _, name := range wire.ExtraNames(tok) {
 		switch name {
-		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token":
+		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token", DPoPKey:
 			continue
 		}
 		if v, err := json.Marshal(tok.Extra(name)); err == nil {
@@ -310,16 +313,16 @@ func (r *record) token() *oauth2.Token {
 		Expiry:       r.Expiry,
 		ExpiresIn:    r.ExpiresIn,
 	}
-	if r.Scope == "" && r.IDToken == "" && len(r.Extra) == 0 {
+	if r.Scope == "" && r.IDToken == "" && r.DPoPKey == "" && len(r.Extra) == 0 {
 		return tok
 	}
-	members := make(map[string]any, 2+len(r.Extra))
+	members := make(map[string]any, 3+len(r.Extra))
 	for name, raw := range r.Extra {
 		var v any
 		_ = json.Unmarshal(raw, &v) // it was made by json.Marshal
 		members[name] = v
 	}
-	for name, v := range map[string]string{"scope": r.Scope, "id_token": r.IDToken, "token_type": r.TokenType} {
+	for name, v := range map[string]string{"scope": r.Scope, "id_token": r.IDToken, "token_type": r.TokenType, DPoPKey: r.DPoPKey} {
 		if v != "" {
 			members[name] = v
 		}

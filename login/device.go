@@ -158,8 +158,11 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 			return nil, err
 		}
 	}
-	p := newPoll(d)
-	tok, err := p.run(ctx, g)
+	old, err := c.newKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := newPoll(d).run(ctx, g, old)
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +189,12 @@ func newPoll(d *oauth2.DeviceAuthResponse) *poll {
 	return p
 }
 
-func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+func (p *poll) run(ctx context.Context, g *authtrip.Grant, old *oauth2.Token) (*oauth2.Token, error) {
 	for {
 		if err := p.wait(ctx); err != nil {
 			return nil, err
 		}
-		tok, err := once(ctx, g)
+		tok, err := once(ctx, g, old)
 		if err == nil {
 			return tok, nil
 		}
@@ -202,10 +205,10 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 }
 
 // once sends one poll. What it may redeem is redeemed in spite of ctx (Rule 65).
-func once(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+func once(ctx context.Context, g *authtrip.Grant, old *oauth2.Token) (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
 	defer cancel()
-	return g.Refresh(ctx, nil)
+	return g.Refresh(ctx, old)
 }
 
 func (p *poll) wait(ctx context.Context) error {

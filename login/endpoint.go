@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"example.com/authtrip"
 	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/internal/wire"
 )
@@ -41,6 +43,7 @@ func fetch(ctx context.Context, c *http.Client, name, at string) ([]byte, error)
 // An answer is a response that was read to its end.
 type answer struct {
 	status    int
+	header    http.Header
 	mediaType string
 	retry     time.Duration
 	body      []byte
@@ -55,6 +58,7 @@ func send(c *http.Client, req *http.Request, name string) (*answer, error) {
 	defer func() { _ = resp.Body.Close() }()
 	a := &answer{
 		status:    resp.StatusCode,
+		header:    resp.Header,
 		mediaType: wire.MediaType(resp.Header),
 		retry:     wire.RetryAfter(resp.Header, time.Now()),
 	}
@@ -80,6 +84,12 @@ func (a *answer) fail(name string, err error) *EndpointError {
 // post sends form to an endpoint as this client. It is sent once: what it asks
 // for may have been done when the answer is lost.
 func (c *Client) post(ctx context.Context, name string, form url.Values, accept string) (*answer, error) {
+	return c.postBound(ctx, name, form, accept, nil)
+}
+
+// postBound is post with a proof of prover, if there is one, and once more with another
+// proof where the server wants that.
+func (c *Client) postBound(ctx context.Context, name string, form url.Values, accept string, prover authtrip.Prover) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
 	defer cancel()
 	m, err := c.metadata(ctx)
@@ -94,18 +104,41 @@ func (c *Client) post(ctx context.Context, name string, form url.Values, accept 
 	if err != nil {
 		return nil, err
 	}
+	a, again, err := auth.postOnce(ctx, name, endpoint.String(), form, accept, prover)
+	if again {
+		a, _, err = auth.postOnce(ctx, name, endpoint.String(), form, accept, prover)
+	}
+	return a, err
+}
+
+func (a *clientAuth) postOnce(ctx context.Context, name, endpoint string, form url.Values, accept string, prover authtrip.Prover) (got *answer, again bool, err error) {
 	header := http.Header{
 		"Accept":        {accept},
 		"Content-Type":  {"application/x-www-form-urlencoded"},
 		"Cache-Control": {"no-store"},
 	}
-	if err = auth.apply(ctx, header, form); err != nil {
-		return nil, err
+	form = maps.Clone(form) // the client's assertion is another one each time
+	if err = a.apply(ctx, header, form); err != nil {
+		return nil, false, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
+		return nil, false, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
 	}
 	req.Header = header
-	return send(c.httpClient(), req, name)
+	if prover == nil {
+		got, err = send(a.httpClient(), req, name)
+		return got, false, err
+	}
+	if err = prover.Prove(req); err != nil {
+		return nil, false, fmt.Errorf("login: Client.DPoP: %w", err)
+	}
+	if got, err = send(a.httpClient(), req, name); err != nil {
+		return nil, false, err
+	}
+	code := ""
+	if got.status >= http.StatusBadRequest {
+		code, _ = wire.Error(got.body)
+	}
+	return got, prover.Answered(req, &http.Response{StatusCode: got.status, Header: got.header}, code), nil
 }

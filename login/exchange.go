@@ -85,7 +85,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 		}
 		return addParams(form, tx.TokenParams)
 	}
-	tok, err := g.Refresh(ctx, nil)
+	tok, err := g.Refresh(ctx, boundTo(tx.DPoPKey))
 	if err != nil {
 		return nil, failed("code exchange", err)
 	}
@@ -126,7 +126,7 @@ type expectation struct {
 
 // session verifies what the token endpoint sent.
 func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, want expectation) (*Session, error) {
-	if err := checkType(tok, typeBearer); err != nil {
+	if err := checkType(tok, c.tokenType()); err != nil {
 		return nil, err
 	}
 	s := &Session{Token: tok, Scopes: want.scopes, Resources: want.resources}
@@ -156,7 +156,8 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 }
 
 const (
-	typeBearer = "bearer"
+	typeBearer = "Bearer"
+	typeDPoP   = "DPoP"
 	// typeNone is the token_type of a token that is none for a request (RFC 8693,
 	// section 2.2.1).
 	typeNone = "N_A"
@@ -169,7 +170,7 @@ func checkType(tok *oauth2.Token, types ...string) error {
 			return nil
 		}
 	}
-	return refuse("token_type", "is none that can be used", "Bearer", tok.TokenType)
+	return refuse("token_type", "is none that can be used", types[0], tok.TokenType)
 }
 
 func rawIDToken(tok *oauth2.Token) (string, error) {
@@ -190,7 +191,7 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // resources that the login asked for, and for those of the Client where the token
 // does not say.
 func (c *Client) RefreshToken() authtrip.Refresher {
-	return authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	return refresher{client: c, refresh: func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 		switch { // whatever the provider says
 		case old == nil:
 			return nil, &authtrip.RefreshError{Err: authtrip.ErrNoSession}
@@ -221,14 +222,14 @@ func (c *Client) RefreshToken() authtrip.Refresher {
 			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrSessionEnded, err)}
 		}
 		return tok, nil
-	})
+	}}
 }
 
 // checkRefreshed implements Rules 22 and 32 for the answer to a refresh. An ID token that
 // cannot be read is left out: it says nothing of who it is about, and the one from before
 // stays.
 func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) (*oauth2.Token, error) {
-	if err := checkType(tok, typeBearer); err != nil {
+	if err := checkType(tok, c.tokenType()); err != nil {
 		return nil, err
 	}
 	raw, err := rawIDToken(tok)
@@ -261,6 +262,7 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
+		DPoP:              c.DPoP,
 		HTTPClient:        identity.Client(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil

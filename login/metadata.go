@@ -57,11 +57,14 @@ type Metadata struct {
 	UserInfoSigningAlgs []string `json:"userinfo_signing_alg_values_supported"`
 	// IntrospectionSigningAlgs is of RFC 9701.
 	IntrospectionSigningAlgs []string `json:"introspection_signing_alg_values_supported"`
-	ScopesSupported          []string `json:"scopes_supported"`
-	GrantTypesSupported      []string `json:"grant_types_supported"`
-	ResponseModesSupported   []string `json:"response_modes_supported"`
-	ACRValuesSupported       []string `json:"acr_values_supported"`
-	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	// DPoPSigningAlgs is of RFC 9449, CertificateBoundTokens of RFC 8705.
+	DPoPSigningAlgs        []string `json:"dpop_signing_alg_values_supported"`
+	CertificateBoundTokens bool     `json:"tls_client_certificate_bound_access_tokens"`
+	ScopesSupported        []string `json:"scopes_supported"`
+	GrantTypesSupported    []string `json:"grant_types_supported"`
+	ResponseModesSupported []string `json:"response_modes_supported"`
+	ACRValuesSupported     []string `json:"acr_values_supported"`
+	CodeChallengeMethods   []string `json:"code_challenge_methods_supported"`
 	// MTLSEndpointAliases are the endpoints for clients that show a certificate
 	// (RFC 8705, section 5), by the names of the members above.
 	MTLSEndpointAliases map[string]string `json:"mtls_endpoint_aliases"`

@@ -114,7 +114,7 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if _, err = c.auth(m); err != nil {
 		return "", nil, err
 	}
-	tx, err := c.newTransaction(req)
+	tx, err := c.newTransaction(ctx, req)
 	if err != nil {
 		return "", nil, err
 	}
@@ -132,14 +132,18 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err != nil {
 		return "", nil, err
 	}
-	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests
+	prover, err := c.bindRequest(form, tx)
+	if err != nil {
+		return "", nil, err
+	}
+	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests || c.Profile == FAPI2
 	if c.SignRequests || m.RequireSignedRequestObject {
 		if form, err = c.signRequest(m, form, pushed); err != nil {
 			return "", nil, err
 		}
 	}
 	if pushed {
-		if form, err = c.push(ctx, form); err != nil {
+		if form, err = c.push(ctx, form, prover); err != nil {
 			return "", nil, err
 		}
 	}
@@ -166,7 +170,7 @@ func withQuery(endpoint *url.URL, form url.Values) (string, error) {
 	return u.String(), nil
 }
 
-func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
+func (c *Client) newTransaction(ctx context.Context, req *AuthRequest) (*Transaction, error) {
 	now := time.Now().Round(0)
 	tx := &Transaction{
 		Issuer:      c.Provider.Issuer,
@@ -198,6 +202,13 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		return nil, err
 	}
 	tx.TokenParams = req.TokenParams
+	if c.DPoP != nil {
+		key, err := c.DPoP.NewKey(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("login: Client.DPoP: %w", err)
+		}
+		tx.DPoPKey = key
+	}
 	tx.begin(slices.Contains(tx.Scopes, scopeOpenID))
 	return tx, nil
 }
@@ -295,7 +306,7 @@ func reserved(name string) bool {
 	switch name {
 	case "response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "state", "nonce",
 		"code_challenge", "code_challenge_method", "code", "code_verifier", "scope", "resource", "max_age",
-		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type", "refresh_token":
+		"request", "request_uri", "grant_type", "dpop_jkt", "client_assertion", "client_assertion_type", "refresh_token":
 		return true
 	}
 	return false
@@ -314,8 +325,8 @@ func addParams(form, params url.Values) error {
 
 // push sends the request to the server, and returns what is left to say by the
 // browser (RFC 9126, section 2).
-func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) {
-	a, err := c.post(ctx, endpointPushed, form, "application/json")
+func (c *Client) push(ctx context.Context, form url.Values, prover authtrip.Prover) (url.Values, error) {
+	a, err := c.postBound(ctx, endpointPushed, form, "application/json", prover)
 	if err != nil {
 		return nil, err
 	}

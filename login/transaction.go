@@ -28,6 +28,8 @@ type Transaction struct {
 	Nonce string `json:"nonce,omitempty"`
 	// Verifier is the code_verifier (RFC 7636, section 4.1).
 	Verifier string `json:"verifier"`
+	// DPoPKey is the key to which the tokens will be bound; "" without [Client.DPoP].
+	DPoPKey string `json:"dpop_key,omitempty"`
 	// Issuer and ClientID are of whom the login was asked for; RedirectURL as
 	// the server was told.
 	Issuer      string `json:"issuer"`

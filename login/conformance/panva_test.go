@@ -21,6 +21,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"example.com/authtrip"
+	"example.com/authtrip/dpop"
 	"example.com/authtrip/login"
 )
 
@@ -116,11 +117,14 @@ func panvaClients(p places, key *ecdsa.PrivateKey) []map[string]any {
 	byRequest["token_endpoint_auth_signing_alg"], byRequest["request_object_signing_alg"] = "ES256", "ES256"
 	byRequest["require_signed_request_object"] = true
 	byRequest["jwks"] = byKey["jwks"]
+	bound, boundPublic := base("dpop", "private_key_jwt"), base("dpop public", "none")
+	bound["token_endpoint_auth_signing_alg"], bound["jwks"] = "ES256", byKey["jwks"]
+	bound["dpop_bound_access_tokens"], boundPublic["dpop_bound_access_tokens"] = true, true
 	told := base("backchannel", "client_secret_basic")
 	told["backchannel_logout_uri"] = p.app.URL + "/backchannel"
 	told["backchannel_logout_session_required"] = true
 	return []map[string]any{
-		told, byRequest,
+		told, byRequest, bound, boundPublic,
 		base("client_secret_basic", "client_secret_basic"), base("client_secret_post", "client_secret_post"),
 		base("client_secret_jwt", "client_secret_jwt"), base("none", "none"), byKey, signed, pushed,
 	}
@@ -149,6 +153,9 @@ func TestPanva(t *testing.T) {
 		{ID: "client_secret_jwt", Secret: panvaSecret, AuthMethod: "client_secret_jwt"},
 		{ID: "private_key_jwt", Key: key, KeyID: "mine"},
 		{ID: "none"},
+		{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)},
+		{ID: "dpop", Key: key, KeyID: "mine", DPoP: &dpop.Keys{Alg: dpop.EdDSA}, PushRequests: true},
+		{ID: "dpop public", DPoP: new(dpop.Keys)},
 		{ID: "signed", Secret: panvaSecret},
 		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
 		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true},
@@ -164,7 +171,7 @@ func TestPanva(t *testing.T) {
 			t.Run("expiry and rotation", s.testRotation)
 			t.Run("user info", s.testUserInfo)
 			t.Run("revocation", s.testRevocation)
-			if c.ID != "none" {
+			if c.ID != "none" && c.ID != "dpop public" {
 				t.Run("introspection", s.testIntrospection)
 			}
 		})
@@ -177,6 +184,15 @@ func TestPanva(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("client credentials with DPoP", func(t *testing.T) {
+		c := make(&login.Client{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)}).client
+		src := &authtrip.Source{Refresher: c.ClientCredentials(nil)}
+		defer func() { _ = src.Close() }()
+		if tok, err := src.TokenContext(t.Context()); err != nil || tok.TokenType != "DPoP" {
+			t.Error(err)
+		}
+	})
+	t.Run("device with DPoP", make(&login.Client{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)}).testDevice)
 	t.Run("signed answers", func(t *testing.T) {
 		seen := &mediaTypes{}
 		s := make(&login.Client{ID: "signed", Secret: panvaSecret, HTTPClient: &http.Client{Transport: seen}})

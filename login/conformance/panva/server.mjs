@@ -37,6 +37,7 @@ lines.once('line', async (line) => {
       },
       devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
+      dPoP: { enabled: true, nonceSecret: Buffer.alloc(32, 1), requireNonce: () => true },
       deviceFlow: { enabled: true },
       introspection: { enabled: true },
       jwtIntrospection: { enabled: true },
