@@ -7,8 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/authtrip"
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
 )
 
 // TestLookThatTheStoreDoesNotAnswerIsMadeAgain: a Store that failed over had lost its
