@@ -191,10 +191,10 @@ func ExampleHandlers_Logout() {
 			user = s.IDToken.Key()
 			return users.Source(user).SetToken(r.Context(), s.Token)
 		},
-		OnLogout: func(_ http.ResponseWriter, r *http.Request) (*oauth2.Token, error) {
-			// End the application's own session here. What Forget returns is revoked.
-			return users.Source(user).Forget(r.Context())
-		},
+	}
+	h.OnLogout = func(_ http.ResponseWriter, r *http.Request) (*oauth2.Token, error) {
+		// End the application's own session here. What Forget returns is revoked.
+		return users.Source(user).Forget(r.Context())
 	}
 	mux.HandleFunc("GET /login", h.Login)
 	mux.HandleFunc("/callback", h.Callback)
