@@ -149,7 +149,7 @@ func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attem
 		return nil, err
 	}
 	snap.prover.Answered(again, resp, proofError(resp))
-	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode, Code: code})
+	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode, Code: wire.Code(code)})
 	return resp, nil
 }
 

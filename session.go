@@ -372,8 +372,8 @@ func (s *session) unsaved() *record {
 	return w.held
 }
 
-// pinned reports whether this process must not forget the session, and whether its refresh
-// token is in doubt: then the Store has the marker, by which any other process knows too.
+// pinned reports whether this process must not forget the session, and whether a marker of
+// its own stays in the Store. A doubt that the Store knows of, any other process knows too.
 func (s *session) pinned() (pinned, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -383,10 +383,10 @@ func (s *session) pinned() (pinned, doubt bool) {
 		return true, false
 	case w == nil:
 		return false, false
-	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen.version == "":
+	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
 		return true, false
 	}
-	return false, w.memory.Doubt // its timer goes on: a lost record may have to be put back
+	return false, w.memory.Doubt && !w.seen.doubt // its timer goes on: a lost record may have to be put back
 }
 
 // newest returns the newest record that is known here.

@@ -388,32 +388,34 @@ func TestHandleAsksNewAgain(t *testing.T) {
 
 // A session in doubt stayed in memory until its user came back.
 func TestSessionsInDoubtDoNotPileUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var made atomic.Int32
-		var fail atomic.Pointer[error]
-		store := new(authtrip.MemoryStore)
-		users := &authtrip.Sources{New: func(key string) (*authtrip.Source, error) {
-			made.Add(1)
-			return &authtrip.Source{Store: store, Key: key, Refresher: counted(&fail)}, nil
-		}}
-		defer users.Close()
-		ctx := authtrip.WithKey(t.Context(), "alice")
-		if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{RefreshToken: "r"}); err != nil {
-			t.Fatal(err)
-		}
-		failing(&fail, errors.New("connection reset"))
-		_, err := users.TokenContext(ctx)
-		wantIs(t, err, authtrip.ErrInDoubt)
-		before := made.Load()
-		wait(time.Hour)
-		fail.Store(nil)
-		if _, err := users.TokenContext(ctx); err != nil {
-			t.Errorf("TokenContext() = %v", err)
-		}
-		if made.Load() == before {
-			t.Error("the session was not dropped")
-		}
-	})
+	for _, lost := range []error{errors.New("connection reset"), status(http.StatusBadGateway)} {
+		synctest.Test(t, func(t *testing.T) {
+			var made atomic.Int32
+			var fail atomic.Pointer[error]
+			store := new(authtrip.MemoryStore)
+			users := &authtrip.Sources{New: func(key string) (*authtrip.Source, error) {
+				made.Add(1)
+				return &authtrip.Source{Store: store, Key: key, Refresher: counted(&fail)}, nil
+			}}
+			defer users.Close()
+			ctx := authtrip.WithKey(t.Context(), "alice")
+			if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{RefreshToken: "r"}); err != nil {
+				t.Fatal(err)
+			}
+			failing(&fail, lost)
+			_, err := users.TokenContext(ctx)
+			wantIs(t, err, authtrip.ErrInDoubt)
+			before := made.Load()
+			wait(time.Hour)
+			fail.Store(nil)
+			if _, err := users.TokenContext(ctx); err != nil {
+				t.Errorf("TokenContext() = %v", err)
+			}
+			if made.Load() == before {
+				t.Error("the session was not dropped")
+			}
+		})
+	}
 }
 
 // It forgets nothing: who comes back before the access token has expired does not send the
