@@ -111,7 +111,7 @@ type Source struct {
 	prepare sync.Mutex              // one first use at a time
 	among   *Sources                // whose session it is, if one of many
 	private MemoryStore             // where Store is nil
-	flights flight.Group[*snapshot]
+	flights flight.Group[result]
 	late    sync.WaitGroup
 }
 

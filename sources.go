@@ -58,7 +58,7 @@ type Sources struct {
 	watched        []*watchIndex // of each Watch
 	set            *settings     // of Each; nil until it is needed
 
-	flights flight.Group[*snapshot] // of all, by key
+	flights flight.Group[result] // of all, by key
 	late    sync.WaitGroup
 }
 
