@@ -306,6 +306,7 @@ func (s *session) login(ctx context.Context, tok *oauth2.Token) error {
 // logout puts a tombstone in place of whatever is there, and returns that: the newest
 // of what this process holds and what the Store does.
 func (s *session) logout(ctx context.Context) (*record, error) {
+	s.awaitAnswer(ctx)
 	gone, err := s.replace(ctx, func(known *record) *record {
 		if known == nil {
 			return loggedOut(nextLogin(nil))
@@ -323,6 +324,27 @@ func (s *session) logout(ctx context.Context) (*record, error) {
 		return nil, nil
 	}
 	return gone, nil
+}
+
+// awaitAnswer waits for a refresh token that is on its way to come back, for as long as a
+// save may take: what comes after a logout is nobody's, and stays good at the server.
+func (s *session) awaitAnswer(ctx context.Context) {
+	s.mu.Lock()
+	var asking chan struct{}
+	if s.work != nil {
+		asking = s.work.asking
+	}
+	s.mu.Unlock()
+	if asking == nil {
+		return
+	}
+	timer := time.NewTimer(saveTimeout)
+	defer timer.Stop()
+	select {
+	case <-asking:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // nextLogin is the number of a new login: above all that are known. Where nothing is
