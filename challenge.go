@@ -180,7 +180,7 @@ func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return next, next.err
+	return next, next.err()
 }
 
 // replacement returns the token that follows the refused one.
@@ -190,9 +190,9 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 	switch {
 	case err != nil:
 		return nil, err
-	case next.err != nil:
-		return nil, next.err
-	case next.token.AccessToken == refused.token.AccessToken:
+	case next.err() != nil:
+		return nil, next.err()
+	case next.access() == refused.access():
 		return nil, errors.New("authtrip: the token was refused, and there is no other one yet")
 	}
 	return next, nil
@@ -205,7 +205,7 @@ func (a attempt) again(ctx context.Context, snap *snapshot) (*http.Request, erro
 	again := new(http.Request)
 	*again = *a.out
 	again.Header = maps.Clone(a.out.Header)
-	again.Header["Authorization"] = snap.header
+	again.Header["Authorization"] = snap.value()
 	var err error
 	switch {
 	case a.req.Body == nil || a.req.Body == http.NoBody:
@@ -254,7 +254,7 @@ type stepUp struct {
 }
 
 func keyOf(req *http.Request, given *snapshot) stepUpKey {
-	return stepUpKey{given.token.AccessToken, origin.Of(req.URL)}
+	return stepUpKey{given.access(), origin.Of(req.URL)}
 }
 
 // get returns the token that stands in for given, nil if there is none.
@@ -272,7 +272,7 @@ func (u *stepUps) get(req *http.Request, given *snapshot) *snapshot {
 
 // usable reports whether there is a token.
 func (up *stepUp) usable() bool {
-	return up != nil && up.over() && up.err == nil && up.snap.token.Valid()
+	return up != nil && up.over() && up.err == nil && up.snap.token().Valid()
 }
 
 // ask returns a token that answers the challenge: one that somebody else has got meanwhile, or that of
@@ -351,8 +351,8 @@ func (u *stepUps) call(hook func(*http.Request, Challenge) (*oauth2.Token, error
 	case err != nil:
 		up.err = fmt.Errorf("authtrip: Transport.OnChallenge: %w", err)
 	case tok != nil:
-		up.snap = &snapshot{token: tok}
-		up.snap.header, up.err = headerOf(tok)
+		up.snap = givenSnapshot(tok)
+		up.err = up.snap.err()
 	}
 }
 

@@ -78,14 +78,14 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 }
 
 func (e *userInfoEndpoint) send(ctx context.Context, url string, snap *snapshot) (*http.Response, error) {
-	if snap.err != nil {
-		return nil, snap.err
+	if err := snap.err(); err != nil {
+		return nil, err
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, &UserInfoError{Err: bare(err)}
 	}
-	req.Header["Authorization"] = snap.header
+	req.Header["Authorization"] = snap.value()
 	req.Header.Set("Accept", "application/json")
 	if e.verifyJWT != nil {
 		req.Header.Set("Accept", "application/json, application/jwt")

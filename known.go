@@ -23,11 +23,11 @@ type infoUser struct {
 // function here that looks behind a snapshot.
 func infoUserOf(snap *snapshot) (infoUser, *atomic.Pointer[userInfoEntry]) {
 	if snap.of == nil {
-		return infoUser{name: snap.token.AccessToken}, nil
+		return infoUser{name: snap.access()}, nil
 	}
-	user := infoUser{owner: snap.of, name: snap.login}
+	user := infoUser{owner: snap.of, name: snap.login()}
 	if user.name == "" {
-		user.name = snap.token.AccessToken
+		user.name = snap.access()
 	}
 	if snap.of.name == "" {
 		return user, nil

@@ -168,7 +168,7 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Refresh replaces the token whatever its state, and returns the new one: by hand what
@@ -188,7 +188,7 @@ func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Invalidate says that an API rejected tok, so that the next caller gets another one.
@@ -201,7 +201,7 @@ func (s *Source) Invalidate(tok *oauth2.Token) {
 	if own == nil || tok == nil {
 		return
 	}
-	if snap := own.cur.Load(); snap != nil && snap.token.AccessToken == tok.AccessToken {
+	if snap := own.cur.Load(); snap != nil && snap.access() == tok.AccessToken {
 		own.reject(snap)
 	}
 }

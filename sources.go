@@ -89,7 +89,7 @@ func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Token returns an error, as there is no key without a context. It makes Sources an
@@ -149,7 +149,7 @@ func (s *Sources) rejected(snap *snapshot) {
 	if own.cur.CompareAndSwap(nil, snap) {
 		return
 	}
-	if cur := own.cur.Load(); cur != snap && cur.token.AccessToken == snap.token.AccessToken {
+	if cur := own.cur.Load(); cur != snap && cur.access() == snap.access() {
 		own.reject(cur)
 	}
 }

@@ -164,7 +164,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if out.Header = maps.Clone(req.Header); out.Header == nil {
 		out.Header = make(http.Header, 1)
 	}
-	out.Header["Authorization"] = try.snap.header
+	out.Header["Authorization"] = try.snap.value()
 	try.out = out
 	if req.Body != nil && req.GetBody == nil {
 		if try.kept = t.keepBody(out); try.kept != nil {
@@ -227,7 +227,7 @@ func (t *Transport) pick(req *http.Request) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap, snap.err
+	return snap, snap.err()
 }
 
 // mayHave reports whether req gets a token. Rule 34.
