@@ -133,7 +133,7 @@ func (s *Source) session() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := &session{set: set, key: s.Key}
+	own := &session{set: set}
 	if set.store == nil {
 		set.store = &s.private
 	}

@@ -1,6 +1,7 @@
 package authtrip
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -17,7 +18,8 @@ import (
 )
 
 // settings is the configuration of a session, with its defaults: one for all sessions
-// of a Sources. It is not changed once it is made.
+// of a Sources. It is not changed once it is made, but for
+// what records share.
 type settings struct {
 	refresher  Refresher
 	repeatable bool // what the Refresher sends can be sent again at no loss
@@ -31,10 +33,13 @@ type settings struct {
 	grace      time.Duration
 	mayFail    bool // AllowRefreshWithoutStore
 	onEvent    func(Event)
+	key        string // in the Store, where it is not the session's name
 	owner      string // a random name of this process, in markers
 	flights    *flight.Group[*snapshot]
 	gate       *gate
-	late       *sync.WaitGroup // requests whose rounds did not wait for them
+	late       *sync.WaitGroup       // requests whose rounds did not wait for them
+	terms      atomic.Pointer[terms] // of the last record, for those that have the same
+	nothing    rare                  // of all records that have nothing rare
 }
 
 func newSettings(s *Source, flights *flight.Group[*snapshot], late *sync.WaitGroup) (*settings, error) {
@@ -43,7 +48,7 @@ func newSettings(s *Source, flights *flight.Group[*snapshot], late *sync.WaitGro
 	}
 	set := &settings{
 		refresher: s.Refresher, store: s.Store, shared: s.Store != nil, variant: s.Variant,
-		initial: s.Initial, early: s.EarlyRefresh, timeout: s.RefreshTimeout, grace: s.GracePeriod,
+		initial: s.Initial, key: s.Key, early: s.EarlyRefresh, timeout: s.RefreshTimeout, grace: s.GracePeriod,
 		mayFail: s.AllowRefreshWithoutStore, onEvent: s.OnEvent, owner: rand.Text(),
 		flights: flights, late: late, gate: new(gate),
 	}
@@ -87,7 +92,6 @@ const (
 // A session is the tokens of one key, in this process. Its readers take no lock.
 type session struct {
 	set  *settings
-	key  string // in the Store
 	name string // among Sources; "" for a Source of its own
 
 	cur     atomic.Pointer[snapshot] // what is handed out
@@ -98,11 +102,14 @@ type session struct {
 
 	mu     sync.Mutex // guards work and its fields, and events
 	work   *work      // nil while there is nothing that a round would have to remember
-	events []Event    // of rounds, which nobody was told of yet
+	events *[]Event   // of rounds, which nobody was told of yet; nil most of the time
 }
 
+// key names the session in the Store.
+func (s *session) key() string { return cmp.Or(s.set.key, s.name) }
+
 func (s *session) shelf() shelf {
-	return shelf{store: s.set.store, key: s.key, variant: s.set.variant, keeps: s.set.initial != nil}
+	return shelf{store: s.set.store, key: s.key(), variant: s.set.variant, keeps: s.set.initial != nil}
 }
 
 // snapshot is the way of every request.
@@ -202,7 +209,10 @@ func (s *session) emit(e Event) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, e)
+	if s.events == nil {
+		s.events = new([]Event)
+	}
+	*s.events = append(*s.events, e)
 }
 
 // tell calls the hook with what is kept.
@@ -214,7 +224,10 @@ func (s *session) tell() {
 	events := s.events
 	s.events = nil
 	s.mu.Unlock()
-	for _, e := range events {
+	if events == nil {
+		return
+	}
+	for _, e := range *events {
 		s.set.emit(e)
 	}
 }

@@ -142,10 +142,14 @@ func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	now := time.Now()
 	own := *rec
 	snap := &snapshot{of: of, rec: &own, born: now}
+	of.set.share(&own)
 	if value, err := authorization(rec.TokenType, string(rec.AccessToken)); err == nil {
-		// The token is the header's tail: among many users, half the memory.
-		snap.header[0] = value
-		own.AccessToken = text(value[len(bearer):])
+		// One string holds the header, of which the token is the tail, and the other
+		// secrets: among many users half the memory, and one block of the allocator's.
+		all := value + rec.Login + string(rec.RefreshToken)
+		login := len(value) + len(rec.Login)
+		snap.header[0], own.AccessToken = all[:len(value)], text(all[len(bearer):len(value)])
+		own.Login, own.RefreshToken = all[len(value):login], text(all[login:])
 	}
 	switch {
 	case rec.AccessToken == "":

@@ -197,7 +197,7 @@ func (s *Sources) make(key string) (*session, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &session{set: set, key: key, name: key}, nil
+		return &session{set: set, name: key}, nil
 	}
 	src, err := s.New(key)
 	switch {
@@ -212,7 +212,7 @@ func (s *Sources) make(key string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{set: set, key: src.Key, name: key}, nil
+	return &session{set: set, name: key}, nil
 }
 
 // settings returns those of Each.

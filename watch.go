@@ -34,7 +34,7 @@ func (s *Source) Watch(ctx context.Context) error {
 	if !ok || !own.set.shared { // nobody else changes what is in this process's memory
 		return fmt.Errorf("authtrip: Source.Watch: Store is no Watcher: %w", errors.ErrUnsupported)
 	}
-	changed, err := w.Watch(ctx, own.key)
+	changed, err := w.Watch(ctx, own.key())
 	if err != nil {
 		return fmt.Errorf("authtrip: Source.Watch: %w", err)
 	}
