@@ -40,11 +40,11 @@ type record struct {
 	Generation uint64 `json:"generation,omitempty"`
 	// Login is a random name of the login that the tokens come from. A record with
 	// another one may be of another user.
-	Login        string    `json:"login,omitempty"`
-	AccessToken  text      `json:"access_token,omitempty"`
-	ObtainedAt   time.Time `json:"obtained_at,omitzero"`
-	Expiry       time.Time `json:"expiry,omitzero"` // zero: unknown
-	RefreshToken text      `json:"refresh_token,omitempty"`
+	Login        string `json:"login,omitempty"`
+	AccessToken  text   `json:"access_token,omitempty"`
+	ObtainedAt   stamp  `json:"obtained_at,omitzero"`
+	Expiry       stamp  `json:"expiry,omitzero"` // zero: unknown
+	RefreshToken text   `json:"refresh_token,omitempty"`
 	*terms
 	*rare
 }
@@ -86,8 +86,8 @@ type access struct {
 	AccessToken text                       `json:"access_token,omitempty"`
 	TokenType   string                     `json:"token_type,omitempty"`
 	Scope       string                     `json:"scope,omitempty"`
-	ObtainedAt  time.Time                  `json:"obtained_at,omitzero"`
-	Expiry      time.Time                  `json:"expiry,omitzero"`
+	ObtainedAt  stamp                      `json:"obtained_at,omitzero"`
+	Expiry      stamp                      `json:"expiry,omitzero"`
 	ExpiresIn   int64                      `json:"expires_in,omitempty"`
 	Extra       map[string]json.RawMessage `json:"extra,omitempty"`
 }
@@ -122,6 +122,39 @@ func (r *record) access() access {
 func (r *record) setAccess(a access) {
 	r.AccessToken, r.TokenType, r.Scope = a.AccessToken, a.TokenType, a.Scope
 	r.ObtainedAt, r.Expiry, r.ExpiresIn, r.Extra = a.ObtainedAt, a.Expiry, a.ExpiresIn, a.Extra
+}
+
+// A stamp is a time in microseconds since 1970, 0 if it is not known: a third of a
+// [time.Time], without the time zone of whoever wrote the record.
+type stamp int64
+
+func stampOf(t time.Time) stamp {
+	switch s := stamp(t.UnixMicro()); {
+	case t.IsZero():
+		return 0
+	case s == 0:
+		return 1 // known
+	default:
+		return s
+	}
+}
+
+func (s stamp) time() time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(s))
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (s stamp) MarshalJSON() ([]byte, error) { return s.time().UTC().MarshalJSON() }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *stamp) UnmarshalJSON(b []byte) error {
+	var t time.Time
+	err := t.UnmarshalJSON(b)
+	*s = stampOf(t)
+	return err
 }
 
 // marker says that the record's refresh token may be on its way.
@@ -308,7 +341,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 	if len(r.Variants) > 0 {
 		next.Variants = maps.Clone(r.Variants)
 		maps.DeleteFunc(next.Variants, func(_ string, other access) bool {
-			return !other.Expiry.IsZero() && !other.Expiry.After(now)
+			return other.Expiry != 0 && !other.Expiry.time().After(now)
 		})
 	}
 	return next
@@ -326,10 +359,10 @@ func claimsOf(idToken string) *wire.IDClaims {
 func accessOf(tok *oauth2.Token, now time.Time) access {
 	a := access{
 		AccessToken: text(tok.AccessToken), TokenType: tok.TokenType, Scope: extra(tok, "scope"),
-		ObtainedAt: now, Expiry: tok.Expiry, ExpiresIn: tok.ExpiresIn,
+		ObtainedAt: stampOf(now), Expiry: stampOf(tok.Expiry), ExpiresIn: tok.ExpiresIn,
 	}
-	if y := a.Expiry.Year(); y < 0 || y > 9999 {
-		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
+	if y := tok.Expiry.UTC().Year(); y < 0 || y > 9999 {
+		a.Expiry = 0 // JSON holds no such year, and the server decides anyway
 	}
 	for _, name := range extraNames(tok) {
 		switch name {
@@ -352,7 +385,7 @@ func (r *record) token() *oauth2.Token {
 		AccessToken:  string(r.AccessToken),
 		TokenType:    r.TokenType,
 		RefreshToken: string(r.RefreshToken),
-		Expiry:       r.Expiry,
+		Expiry:       r.Expiry.time(),
 		ExpiresIn:    r.ExpiresIn,
 	}
 	if r.Scope == "" && r.IDToken == "" && len(r.Extra) == 0 {

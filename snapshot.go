@@ -153,12 +153,12 @@ func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	}
 	switch {
 	case rec.AccessToken == "":
-	case rec.Expiry.IsZero():
+	case rec.Expiry == 0:
 		snap.refresh, snap.lifetime = math.MaxInt64, math.MaxInt64
 	default:
-		total := rec.Expiry.Sub(rec.ObtainedAt)
+		total := rec.Expiry.time().Sub(rec.ObtainedAt.time())
 		// By another machine's clock it may seem to live longer than it does.
-		left := min(rec.Expiry.Sub(now), total)
+		left := min(rec.Expiry.time().Sub(now), total)
 		// What is on its way when a token expires is rejected, so it expires a little
 		// early.
 		snap.lifetime = left - min(total/20, 10*time.Second)

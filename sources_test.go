@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
 )
@@ -307,3 +309,72 @@ func (r oneRecord) Save(context.Context, string, []byte, string) (string, error)
 	return "", authtrip.ErrConflict
 }
 func (r oneRecord) Delete(context.Context, string, string) error { return authtrip.ErrConflict }
+
+// A session took 1,800 bytes, of which 900 were its access token.
+func TestSessionAmongManyIsSmall(t *testing.T) {
+	const sessions, want = 10_000, 1430 // 1,390, and what the heap has for others
+	doc := fmt.Appendf(nil, `{"format":2,"login_number":1,"login":%q,"access_token":%q,"token_type":"Bearer","obtained_at":%q,"expiry":%q,"expires_in":3600}`,
+		strings.Repeat("l", 26), benchToken, time.Now().Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
+	all := &authtrip.Sources{Each: authtrip.Source{Refresher: new(authtrip.Grant), Store: oneRecord(doc)}, MaxSources: 2 * sessions}
+	defer func() { _ = all.Close() }()
+	rt := &authtrip.Transport{Source: all, Base: stub}
+	one, _ := newProbe(t, 5)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range sessions {
+		if _, err := rt.RoundTrip(one.WithContext(authtrip.WithKey(one.Context(), fmt.Sprint("user", i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / sessions; each > want && !raceEnabled {
+		t.Errorf("bytes for each session = %d, want at most %d", each, want)
+	}
+	runtime.KeepAlive(all)
+}
+
+func TestTokenOfManySharesNoTermsWithAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &authtrip.Sources{Each: authtrip.Source{Refresher: new(authtrip.Grant)}}
+		defer func() { _ = all.Close() }()
+		for i := range 6 {
+			tok := &oauth2.Token{AccessToken: fmt.Sprint("a", i), RefreshToken: fmt.Sprint("r", i), TokenType: "Bearer", ExpiresIn: int64(3600 + i%2)}
+			tok = tok.WithExtra(map[string]any{"scope": fmt.Sprint("s", i%2), "team": fmt.Sprint("t", i)})
+			if err := all.Source(fmt.Sprint(i)).SetToken(t.Context(), tok); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 6 {
+			tok, err := all.TokenContext(authtrip.WithKey(t.Context(), fmt.Sprint(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tok.AccessToken != fmt.Sprint("a", i) || tok.RefreshToken != fmt.Sprint("r", i) || tok.ExpiresIn != int64(3600+i%2) ||
+				tok.Extra("scope") != fmt.Sprint("s", i%2) || tok.Extra("team") != fmt.Sprint("t", i) {
+				t.Errorf("session %d has something of another one", i)
+			}
+			if again, _ := all.TokenContext(authtrip.WithKey(t.Context(), fmt.Sprint(i))); again != tok {
+				t.Errorf("session %d: another *oauth2.Token for the same token", i)
+			}
+		}
+	})
+}
+
+// The start of 1970 is a time, and no missing one.
+func TestExpiryAtTheStartOfUnixTimeIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.FromTokenSource(new(authtriptest.Source))}}
+		defer func() { _ = all.Close() }()
+		src := all.Source("a")
+		if err := src.SetToken(t.Context(), &oauth2.Token{AccessToken: "old", Expiry: time.Unix(0, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		if tok, err := src.Token(); err != nil || tok.AccessToken == "old" {
+			t.Errorf("the expired token was handed out (%v)", err)
+		}
+	})
+}
