@@ -3,6 +3,7 @@ package authtrip
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,6 +166,8 @@ func (m *userInfoMemory) amend(snap *snapshot, change func(*userInfoEntry)) {
 		next := userInfoEntry{asker: m, user: user}
 		if old != nil && old.asker == m && old.user == user {
 			next = *old
+		} else {
+			next.user.name = strings.Clone(user.name) // or it keeps the token of which it is a part
 		}
 		change(&next)
 		if place.CompareAndSwap(old, &next) {
@@ -197,6 +200,7 @@ func (m *userInfoMemory) place(user infoUser) *infoPlace {
 	p := m.recent[user]
 	if p == nil {
 		if p = m.older[user]; p == nil {
+			user.name = strings.Clone(user.name) // or it keeps the token of which it is a part
 			p = &infoPlace{user: user}
 		}
 		if m.recent == nil || len(m.recent) >= maxInfoUsers/2 || time.Since(m.rotated) > infoUserIdle {
