@@ -57,8 +57,8 @@ explore:
 # token endpoint away for half a minute. Half an hour.
 KILLS ?= 10000
 chaos:
-	AUTHTRIP_KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run 'Kill|Outlive' ./filestore
-	cd redisstore && GOWORK=off AUTHTRIP_KILLS=$(KILLS) go test -count=1 -v -timeout 3h -run 'Kill|Outlive' .
+	AUTHTRIP_KILLS=$(KILLS) go test -tags chaos -count=1 -v -timeout 3h -run 'Kill|Outlive' ./filestore
+	cd redisstore && GOWORK=off AUTHTRIP_KILLS=$(KILLS) go test -tags chaos -count=1 -v -timeout 3h -run 'Kill|Outlive' .
 
 bench:
 	go test -run '^$$' -bench . -benchmem .

@@ -53,7 +53,7 @@ func (e *userInfoEndpoint) locate(ctx context.Context) (string, error) {
 // rejected. It returns the claims, and the token that they are the answer to: that one
 // may be another user's.
 func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) (*snapshot, []byte, error) {
-	resp, err := e.send(ctx, url, snap)
+	resp, err := e.send(ctx, url, snap) //nolint:bodyclose // read closes it
 	if err != nil {
 		return snap, nil, err
 	}
@@ -64,7 +64,7 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 			return snap, nil, &UserInfoError{StatusCode: resp.StatusCode, Err: fmt.Errorf("the token was rejected: %w", nextErr)}
 		}
 		snap = next
-		if resp, err = e.send(ctx, url, snap); err != nil {
+		if resp, err = e.send(ctx, url, snap); err != nil { //nolint:bodyclose // read closes it
 			return snap, nil, err
 		}
 		if resp.StatusCode == http.StatusUnauthorized {

@@ -65,12 +65,12 @@ const (
 const rereadInterval = 5 * time.Second
 
 // run takes steps until the round is done.
-func (r *round) run(ctx context.Context, s *session) (*snapshot, error) {
+func (r *round) run() (*snapshot, error) {
 	var cancel context.CancelFunc
-	r.s, r.ctx, r.release, r.began = s, ctx, func() {}, time.Now()
-	r.waiting, cancel = s.set.flights.UntilClosed(ctx)
+	r.release, r.began = func() {}, time.Now()
+	r.waiting, cancel = r.s.set.flights.UntilClosed(r.ctx)
 	defer cancel()
-	s.beginWork()
+	r.s.beginWork()
 	defer r.leave()
 	for {
 		switch step := r.decide(); step {
@@ -223,7 +223,7 @@ var errNotLetIn = errors.New("authtrip: too many refreshes at once: try again")
 
 // errNoBetter is the error of a round that got a token which is of no use to it: the one
 // that an API has rejected, or one that had expired before it was saved.
-var errNoBetter error = &RefreshError{Err: errors.New("the token that came is not usable either: try again")} //nolint:gochecknoglobals // it never changes
+var errNoBetter error = &RefreshError{Err: errors.New("the token that came is not usable either: try again")}
 
 func (r *round) leave() {
 	if r.inside {
@@ -248,6 +248,11 @@ func (r *round) postpone(err error, next time.Time) {
 func (s *session) beginWork() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.makeWork()
+}
+
+// makeWork is beginWork. The session's mu is held.
+func (s *session) makeWork() {
 	if s.work != nil {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,18 +115,19 @@ func TestPain04RefreshEndsBeforeItsLease(t *testing.T) {
 	store := new(watchedLeases)
 	inBubble(t, rotating(time.Hour), func(r *rig) { r.src.Store = store }, func(t *testing.T, r *rig) {
 		expire(r)
-		var cutOff time.Time
+		var cutOff atomic.Int64
 		grant := r.src.Refresher
 		r.src.Refresher = authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
-			cutOff, _ = ctx.Deadline()
+			end, _ := ctx.Deadline()
+			cutOff.Store(end.UnixNano())
 			return grant.Refresh(ctx, old)
 		})
 		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Commit: true, Delay: time.Hour})
 		if _, err := r.src.Token(); err == nil {
 			t.Fatal("no error from a server that does not answer")
 		}
-		if store.end.IsZero() || cutOff.IsZero() || cutOff.After(store.end) {
-			t.Errorf("the request is cut off at %v, the lease ends at %v", cutOff, store.end)
+		if end := time.Unix(0, cutOff.Load()); store.end.IsZero() || cutOff.Load() == 0 || end.After(store.end) {
+			t.Errorf("the request is cut off at %v, the lease ends at %v", end, store.end)
 		}
 		if store.released {
 			t.Error("the lease was given back while the request is open")

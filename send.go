@@ -157,8 +157,8 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 // late takes an answer that its round did not wait for.
 func (s *session) late(parent lifecycle.Position, known *record, a answer) {
 	outcome, tok, _ := judge(s.set.refresher, known, a)
-	s.beginWork()
 	s.mu.Lock()
+	s.makeWork() // a round may have ended meanwhile
 	w := s.work
 	w.sends.open = time.Time{}
 	kept := outcome == lifecycle.NewToken && known != nil && w.memory.Late(parent)

@@ -74,6 +74,10 @@ func (set *settings) span() time.Duration { return set.timeout + 2*saveTimeout }
 // flightTimeout is for waiting a span for another process, and for a refresh then.
 func (set *settings) flightTimeout() time.Duration { return set.span() + set.timeout + 2*saveTimeout }
 
+// comesBack reports whether the configuration could bring a session back that has been
+// logged out: its tombstone has to stay.
+func (set *settings) comesBack() bool { return set.initial != nil || set.repeatable }
+
 func (set *settings) emit(e Event) {
 	if set.onEvent != nil {
 		set.onEvent(e)
@@ -85,6 +89,8 @@ const (
 	saveTimeout = 2500 * time.Millisecond
 	// maxConflicts is how often somebody else may be faster to save.
 	maxConflicts = 10
+	// maxJoins is how many rounds a refresh by hand may join that were for something else.
+	maxJoins = 3
 	// lookInterval is how long a token is handed out without a look at the Store.
 	lookInterval = tombstoneLife / 2
 )
@@ -109,7 +115,7 @@ type session struct {
 func (s *session) key() string { return cmp.Or(s.set.key, s.name) }
 
 func (s *session) shelf() shelf {
-	return shelf{store: s.set.store, key: s.key(), variant: s.set.variant, keeps: s.set.initial != nil}
+	return shelf{store: s.set.store, key: s.key(), variant: s.set.variant, keeps: s.set.comesBack()}
 }
 
 // snapshot is the way of every request.
@@ -147,7 +153,10 @@ func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error)
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
-	if err == nil && (got == seen || !got.usable()) || errors.Is(err, errNotLetIn) {
+	for range maxJoins {
+		if (err != nil || got != seen && got.usable()) && !errors.Is(err, errNotLetIn) {
+			break
+		}
 		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
@@ -164,7 +173,8 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 func (s *session) look(ctx context.Context) {
 	loads := s.loads.Load()
 	for range 2 {
-		if cur := s.cur.Load(); cur == nil || s.loads.Load() != loads || ctx.Err() != nil {
+		nothing := s.cur.Load() == nil && s.failing.Load() == nil
+		if nothing || s.loads.Load() != loads || ctx.Err() != nil {
 			return // there is nothing that could be wrong, or it was looked at since
 		}
 		// It may join a round that has read the Store already.
@@ -197,7 +207,8 @@ func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
 		s.busy.Store(true)
 		defer s.busy.Store(false)
 		own := r
-		return own.run(ctx, s)
+		own.s, own.ctx = s, ctx
+		return own.run() //nolint:contextcheck // what outlives a round has a context of its own
 	}
 }
 

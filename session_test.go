@@ -544,3 +544,97 @@ func TestHookMayAskForATokenAfterAFailure(t *testing.T) {
 		}
 	})
 }
+
+// A session of client credentials was back a day after Forget, as its tombstone had gone.
+func TestLogoutStaysWhereTheGrantNeedsNoLogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		make := func() *authtrip.Source {
+			src := &authtrip.Source{Store: store, Key: "k", Refresher: authtrip.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+				return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
+			}))}
+			r.others = append(r.others, src)
+			return src
+		}
+		src := make()
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(50 * time.Hour)
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
+		_, err = make().Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
+	})
+}
+
+// A session was over when the Store lost its record thirteen hours into an outage of the token
+// endpoint, though the Store had been asked a minute before.
+func TestRule56RecordIsPutBackAfterALongOutage(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		src := replicas(r, 1, store)[0]
+		src.Initial = nil
+		if err := src.SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: 503, Header: http.Header{"Retry-After": {"1"}}})
+		_ = again(src, 14*time.Hour)
+		_, version, _ := store.Load(t.Context(), "alice")
+		if err := store.Delete(t.Context(), "alice", version); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.Heal(authtriptest.TokenPath)
+		if err := again(src, time.Minute); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Token asked for a login, and Status did not: the session had no refresh token.
+func TestStatusOfASessionWithoutARefreshTokenNeedsALogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		src := &authtrip.Source{Refresher: r.src.Refresher}
+		defer src.Close()
+		if err := src.SetToken(t.Context(), &oauth2.Token{AccessToken: "a", Expiry: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrSessionEnded)
+		if st := src.Status(); !st.NeedsLogin() {
+			t.Errorf("State = %s, Err %v", st.State, st.Err)
+		}
+	})
+}
+
+// Whoever had been told that nobody had logged in was told so for seconds after a login in
+// another process, in spite of Watch.
+func TestWatchHearsOfTheFirstLogin(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		all := replicas(r, 2, new(authtrip.MemoryStore))
+		for _, src := range all {
+			src.Initial = nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = all[0].Watch(ctx) }()
+		for range 5 {
+			_, err := all[0].Token()
+			wantIs(t, err, authtrip.ErrNoSession)
+			wait(6 * time.Second)
+		}
+		_, _ = all[0].Token()
+		if err := all[1].SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := all[0].Token(); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,33 +60,6 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 	t.Logf("%v, in %v", total, time.Since(began).Round(time.Millisecond))
-}
-
-// TestSimulationRepeats holds that a seed is all that a run depends on: but for who of
-// those that one refresh lets go is the first to say so.
-func TestSimulationRepeats(t *testing.T) {
-	restore := authtrip.SetRandom(timeDice)
-	t.Cleanup(restore)
-	for seed := range uint64(10) {
-		var first []string
-		for range 2 {
-			synctest.Test(t, func(t *testing.T) {
-				var story []string
-				for _, l := range simulate(seed).story {
-					if !strings.HasPrefix(l.format, "gets") {
-						story = append(story, fmt.Sprint(l.at, l.who, l.args))
-					}
-				}
-				slices.Sort(story)
-				if first == nil {
-					first = story
-				}
-				if !slices.Equal(story, first) {
-					t.Errorf("seed %d has two stories", seed)
-				}
-			})
-		}
-	}
 }
 
 // A tally is what happened in a number of runs.

@@ -30,6 +30,7 @@ type snapshot struct {
 
 	refresh  time.Duration // when it is due for refresh
 	lifetime time.Duration // when it expires
+	asked    atomic.Int64  // when the Store was looked at last
 
 	of  *session // whose it is; nil if a third-party source made the token
 	rec *record  // what the Store holds of it; nil if a third-party source made it
@@ -69,7 +70,9 @@ func (snap *snapshot) lookDue() bool {
 
 // looked says that the Store was looked at just now.
 func (snap *snapshot) looked() {
-	snap.next.Store(int64(min(snap.refresh, time.Since(snap.born)+lookInterval)))
+	now := time.Since(snap.born)
+	snap.asked.Store(int64(now))
+	snap.next.Store(int64(min(snap.refresh, now+lookInterval)))
 }
 
 // position orders the snapshot among those of its session. It works for nil.
@@ -177,6 +180,7 @@ func (snap *snapshot) follow(old *snapshot) {
 	case old.access() == snap.access() && old.rec.Login == snap.rec.Login:
 		snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
 		snap.next.Store(old.next.Load())
+		snap.asked.Store(old.asked.Load())
 		snap.refused.Store(old.refused.Load())
 		snap.verdict.Store(old.verdict.Load())
 		snap.refusals, snap.patience = old.refusals, old.patience

@@ -110,12 +110,13 @@ func (s *Sources) Close() error {
 	s.mu.Unlock()
 	s.flights.Close()
 	s.late.Wait()
-	for _, own := range recent {
-		own.close()
+	var all sync.WaitGroup
+	for _, sessions := range []map[string]*session{recent, before} {
+		for _, own := range sessions {
+			all.Go(own.close)
+		}
 	}
-	for _, own := range before {
-		own.close()
-	}
+	all.Wait()
 	return nil
 }
 
@@ -149,7 +150,7 @@ func (s *Sources) rejected(snap *snapshot) {
 	if own.cur.CompareAndSwap(nil, snap) {
 		return
 	}
-	if cur := own.cur.Load(); cur != snap && cur.access() == snap.access() {
+	if cur := own.cur.Load(); cur != nil && cur != snap && cur.access() == snap.access() {
 		own.reject(cur)
 	}
 }

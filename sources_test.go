@@ -378,3 +378,29 @@ func TestExpiryAtTheStartOfUnixTimeIsKnown(t *testing.T) {
 		}
 	})
 }
+
+// Close took two and a half seconds for each session that was unsaved, while the Store hung.
+func TestCloseSavesAllSessionsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(steps)
+		users := &authtrip.Sources{Each: authtrip.Source{Store: store, AllowRefreshWithoutStore: true, Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			return &oauth2.Token{AccessToken: "new", RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		for i := range 20 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), &oauth2.Token{RefreshToken: "r"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.before = func(ctx context.Context, op string) error { <-ctx.Done(); return ctx.Err() }
+		crowd(20, func(i int) {
+			if _, err := users.Source(fmt.Sprint(i)).Token(); err != nil {
+				t.Error(err)
+			}
+		})
+		start := time.Now()
+		users.Close()
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("Close() took %v", d)
+		}
+	})
+}

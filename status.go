@@ -105,6 +105,8 @@ func (s *session) state(cur *snapshot) State {
 		return StateActive
 	case cur != nil && cur.rec.Ended != nil:
 		return StateEnded
+	case cur != nil && s.failure(cur) != nil && errors.Is(s.failure(cur).err, ErrSessionEnded):
+		return StateEnded // it has no refresh token
 	case cur != nil:
 		return StateExpired
 	}

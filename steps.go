@@ -62,10 +62,10 @@ func (r *round) load() {
 func (s *session) tooLate() bool {
 	_, expires := s.set.store.(Expirer)
 	cur := s.cur.Load()
-	if !s.set.shared || !expires || s.set.initial != nil || cur == nil || s.work.held != nil {
+	if !s.set.shared || !expires || s.set.comesBack() || cur == nil || s.work.held != nil {
 		return false
 	}
-	return time.Since(cur.born)-time.Duration(cur.next.Load()) > tombstoneLife-lookInterval
+	return time.Since(cur.born)-time.Duration(cur.asked.Load()) > tombstoneLife-time.Minute
 }
 
 // importInitial takes the token of the configuration as the first one, where nobody

@@ -642,7 +642,13 @@ func TestSessionThatCanOnlyServeItsTokenAsksTheStoreSeldom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 				store := new(steps)
-				loads := 0
+				var loads atomic.Int32
+				store.before = func(_ context.Context, op string) error {
+					if op == "load" {
+						loads.Add(1)
+					}
+					return nil
+				}
 				src := replicas(r, 1, store)[0]
 				if _, err := src.Token(); err != nil {
 					t.Fatal(err)
@@ -651,20 +657,15 @@ func TestSessionThatCanOnlyServeItsTokenAsksTheStoreSeldom(t *testing.T) {
 				r.srv.FailAlways(authtriptest.TokenPath, fault)
 				_, _ = src.Token()
 				wait(40 * time.Second)
-				store.before = func(_ context.Context, op string) error {
-					if op == "load" {
-						loads++
-					}
-					return nil
-				}
+				loads.Store(0)
 				for range 1000 {
 					if _, err := src.Token(); err != nil {
 						t.Fatal(err)
 					}
 					wait(10 * time.Millisecond)
 				}
-				if loads > 20 {
-					t.Errorf("loads in 10 s: %d", loads)
+				if n := loads.Load(); n > 20 {
+					t.Errorf("loads in 10 s: %d", n)
 				}
 				expire(r)
 				if _, err := src.Token(); err == nil {

@@ -252,7 +252,7 @@ func mustRelease(tb testing.TB, release func(context.Context) error) {
 }
 
 // wantHeld checks that somebody holds the lease on key.
-func wantHeld(tb testing.TB, l leaser, key string) {
+func wantHeld(tb testing.TB, l leaser, key string) { //nolint:unparam // as its siblings have it
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), glance)
 	defer cancel()

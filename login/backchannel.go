@@ -82,7 +82,7 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*LogoutToken, ti
 		return nil, none, refuse("logout_token typ", "is not that of a logout token", typeLogoutToken, typ)
 	}
 	claims := new(logoutClaims)
-	if err := decodeExact(payload, claims, claimMatters); err != nil {
+	if err = decodeExact(payload, claims, claimMatters); err != nil {
 		return nil, none, &CheckError{Check: "logout_token claims", Reason: "cannot be read", Err: err}
 	}
 	ends, err := c.checkLogout(claims, payload)

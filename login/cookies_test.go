@@ -151,8 +151,10 @@ func TestPlainHTTPOnThisMachineKeepsItsCookie(t *testing.T) {
 	o := newOP(t)
 	c := o.client()
 	c.RedirectURL = "http://127.0.0.1:8080/callback"
-	h := &login.Handlers{Client: c, Transactions: &login.Transactions{Cache: new(authtrip.MemoryCache)},
-		OnLogin: func(http.ResponseWriter, *http.Request, *login.Session) error { return nil }}
+	h := &login.Handlers{
+		Client: c, Transactions: &login.Transactions{Cache: new(authtrip.MemoryCache)},
+		OnLogin: func(http.ResponseWriter, *http.Request, *login.Session) error { return nil },
+	}
 	w := httptest.NewRecorder()
 	h.Login(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8080/login", nil))
 	at, err := w.Result().Location()

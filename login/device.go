@@ -45,10 +45,10 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 		return nil, err
 	}
 	scopes, resources := c.scopes(req), c.resources(req)
-	if err := checkScopes(m, scopes); err != nil {
+	if err = checkScopes(m, scopes); err != nil {
 		return nil, err
 	}
-	if err := checkResources(resources); err != nil {
+	if err = checkResources(resources); err != nil {
 		return nil, err
 	}
 	form := make(url.Values)
@@ -58,10 +58,10 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if len(resources) > 0 {
 		form["resource"] = resources
 	}
-	if err := addDetails(form, req.AuthorizationDetails); err != nil {
+	if err = addDetails(form, req.AuthorizationDetails); err != nil {
 		return nil, err
 	}
-	if err := addParams(form, req.Params); err != nil {
+	if err = addParams(form, req.Params); err != nil {
 		return nil, err
 	}
 	a, err := c.post(ctx, endpointDevice, form, "application/json")
@@ -210,7 +210,7 @@ func (p *poll) again(ctx context.Context, err error) error {
 	switch {
 	case re.Code == "authorization_pending":
 	case re.Code == "slow_down":
-		p.interval = p.interval + defaultInterval
+		p.interval += defaultInterval
 	case re.Code == "access_denied", re.Code == "expired_token":
 		return &AuthorizationError{Code: re.Code, Description: re.Description}
 	case re.StatusCode == 0, re.StatusCode >= 500, re.StatusCode == http.StatusTooManyRequests:

@@ -353,7 +353,7 @@ func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, c *Client,
 	// server would have sent it.
 	back, perr := url.Parse(req.RedirectURL)
 	if req.RedirectURL == "" || perr != nil {
-		return h.home(), nil
+		return h.home(), nil //nolint:nilerr // home will do
 	}
 	return withQuery(back, url.Values{"state": {req.State}})
 }

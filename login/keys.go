@@ -105,7 +105,7 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, known bool)
 
 // ready fetches the keys if there are none yet, or if nobody has asked for them in
 // a long time: a key that was withdrawn meanwhile must not serve once more.
-func (p *Provider) ready(ctx context.Context, m *Metadata) (*keySet, error) {
+func (p *Provider) ready(ctx context.Context, m *Metadata) (*keySet, error) { //nolint:unparam // as get
 	ttl, fetch := p.ttl(), p.fetchKeys(m)
 	old := p.keys.cur.Load()
 	if old == nil || ttl < 0 || time.Since(old.at) < 2*ttl {

@@ -90,11 +90,11 @@ func (l *Loopback) listen(ctx context.Context) (listeners []net.Listener, host s
 	addrs := []string{"127.0.0.1:0", "[::1]:0"}
 	if l.Addr != "" {
 		addrs = []string{l.Addr}
-		host, port, err := net.SplitHostPort(l.Addr)
-		if err == nil && host == localhost {
+		named, port, splitErr := net.SplitHostPort(l.Addr)
+		if splitErr == nil && named == localhost {
 			return listenByName(ctx, port)
 		}
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		if ip := net.ParseIP(named); splitErr != nil || ip == nil || !ip.IsLoopback() {
 			return nil, "", errors.New("login: Loopback.Addr is not a loopback address, such as 127.0.0.1:8123, nor localhost with a port")
 		}
 	}
@@ -279,10 +279,11 @@ func (s *loopbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // few times. A browser that goes away meanwhile changes nothing.
 func (s *loopbackServer) exchange(r *http.Request) *loopbackResult {
 	const attempts = 4
-	r = r.WithContext(context.WithoutCancel(r.Context()))
+	ctx := context.WithoutCancel(r.Context())
+	r = r.WithContext(ctx)
 	for i := 1; ; i++ {
-		session, err := s.client.Exchange(r.Context(), s.tx, r)
-		if s.tx.spent.Load() || !transient(err) || i == attempts || pause(r.Context(), time.Second) != nil {
+		session, err := s.client.Exchange(ctx, s.tx, r)
+		if s.tx.spent.Load() || !transient(err) || i == attempts || pause(ctx, time.Second) != nil {
 			return &loopbackResult{session, err}
 		}
 	}

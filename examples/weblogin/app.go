@@ -29,6 +29,7 @@ type app struct {
 	pages    *pages
 	storage  *storage
 	sessions *sessions
+	index    index
 
 	services services          // the providers
 	logins   *login.Handlers   // the pages of logins, for all of them
@@ -48,6 +49,7 @@ func newApp(conf config, log *slog.Logger) (*app, error) {
 		pages:    newPages(log),
 		storage:  store,
 		sessions: &sessions{cache: store.cache, secure: conf.https()},
+		index:    index{store.tokens},
 		services: newServices(conf, authtrip.LogEvents(log)),
 	}
 	// New and not Each, as the tokens of each provider are refreshed at that one.
@@ -76,6 +78,8 @@ func (a *app) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.showStart)
 	mux.HandleFunc("GET /orders", a.showOrders)
+	mux.HandleFunc("GET /account", a.showAccount)
+	mux.HandleFunc("GET /session", a.showSession)
 	mux.HandleFunc("GET /ended", a.showEnded)
 	mux.HandleFunc("GET /home", a.showHome)
 	mux.HandleFunc("GET /login", a.startLogin)
@@ -84,6 +88,10 @@ func (a *app) handler() http.Handler {
 	}
 	mux.HandleFunc("POST /logout", a.logins.Logout)
 	mux.HandleFunc("GET /logged-out", a.logins.LoggedOut)
+	mux.Handle("POST /backchannel-logout", &login.BackChannelLogout{
+		Clients: a.clientOf, OnLogout: a.providerLogout, Cache: a.storage.cache,
+		OnError: func(_ *http.Request, err error) { a.log.Warn("a logout token was not taken", "err", err) },
+	})
 	mux.Handle("GET /static/", a.pages.static())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.pages.problem(w, r, http.StatusNotFound, notFound) })
 	return a.guarded(mux)
@@ -99,8 +107,23 @@ func (a *app) onLogin(w http.ResponseWriter, r *http.Request, s *login.Session) 
 		return err
 	}
 	id, key := newKey()
-	sess := &session{key: key, service: a.services.byIssuer(s.IDToken.Issuer), Issuer: s.IDToken.Issuer, Subject: s.IDToken.Subject}
-	// The token first: a session that can be found has one.
+	now := time.Now()
+	sess := &session{
+		key: key, service: a.services.byIssuer(s.IDToken.Issuer), Issuer: s.IDToken.Issuer, Subject: s.IDToken.Subject,
+		Began: now, Expires: now.Add(sessionLifetime),
+	}
+	var claims struct {
+		SID string `json:"sid"`
+	}
+	if err := s.IDToken.Claims(&claims); err != nil {
+		return err
+	}
+	sess.SID = claims.SID
+	// The list and the token first: a session that can be found can be ended by its
+	// provider, and has a token.
+	if err := a.index.add(r.Context(), sess); err != nil {
+		return err
+	}
 	if err := a.tokens.Source(sess.tokenKey()).SetToken(r.Context(), s.Token); err != nil {
 		return fmt.Errorf("keeping the token: %w: %w", errUnavailable, err)
 	}
@@ -152,6 +175,11 @@ func (a *app) end(ctx context.Context, sess *session) (*oauth2.Token, error) {
 	tok, err := a.tokens.Source(sess.tokenKey()).Forget(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("removing the token: %w: %w", errUnavailable, err)
+	}
+	// Last of all: while it is in the list, its provider can have it ended once more. An
+	// entry that stays is of a session that has ended.
+	if err := a.index.remove(ctx, sess); err != nil {
+		a.log.Warn("a session that has ended is still in the list", "err", err)
 	}
 	return tok, nil
 }

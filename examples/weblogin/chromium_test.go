@@ -56,6 +56,47 @@ func TestChoiceOfProviders(t *testing.T) {
 	b.at("/home", "Everything you ordered, on one page.")
 }
 
+// The page that is open notices by itself.
+func TestProviderEndsTheSession(t *testing.T) {
+	t.Parallel()
+	b := window(t)
+	if b == nil {
+		return
+	}
+	w := start(t, time.Minute)
+	b.open(w.conf.baseURL + "/login?return_to=%2Forders%3Fshow%3Dopen")
+	b.logIn(demoLogin, demoPassword)
+	b.at("/orders?show=open", "Your orders")
+	if err := w.demo.provider.EndSessions(t.Context(), "42"); err != nil {
+		t.Fatal(err)
+	}
+	b.at("/ended?return_to=%2Forders%3Fshow%3Dopen", "Your session has ended")
+}
+
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	b := window(t)
+	if b == nil {
+		return
+	}
+	w := start(t, time.Minute)
+	w.visitor().logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders") // elsewhere
+	b.phone(360, 740)
+	b.open(w.conf.baseURL + "/login")
+	b.logIn(demoLogin, demoPassword)
+	b.at("/orders", "Your orders")
+	b.tabTo("a.name")
+	b.press(kb.Enter)
+	b.at("/account", "Your sessions")
+	b.fits()
+	b.until("document.querySelectorAll('.sessions li').length === 2 && document.querySelectorAll('.here').length === 1")
+	b.until("document.querySelector('.here .words').textContent === 'Connected'")
+	b.until("document.querySelector('.here .needs').textContent === 'No'")
+	b.tabTo("form.refresh button")
+	b.press(kb.Enter)
+	b.until("document.querySelector('#said').textContent === 'Refreshed.'")
+}
+
 func TestExpiryWhileThePageIsOpen(t *testing.T) {
 	t.Parallel()
 	b := window(t)
@@ -129,13 +170,13 @@ func TestTwoTabs(t *testing.T) {
 
 	b.click(".account button")
 	b.at("/home", "Everything you ordered, on one page.")
-	other.click("form.refresh button")
-	other.at("/ended?return_to=%2Forders", "You are not logged in")
+	other.at("/ended?return_to=%2Forders", "You are not logged in") // it notices by itself
 
 	// Somebody else logs in: a tab does not put her orders below another name.
 	b.open(w.conf.baseURL + "/login")
 	b.logIn(demoLogin, demoPassword)
 	b.at("/orders", "Your orders")
+	b.is("Object.defineProperty(document, 'hidden', { value: true })") // so that it does not notice by itself
 	other.open(w.conf.baseURL + "/orders")
 	other.at("/orders", "Your orders")
 	other.click(".account button")

@@ -86,6 +86,7 @@ func (d *demo) clients(baseURL, callback, apiSecret string) []provider.Client {
 			ID: "weblogin", Secret: d.secret,
 			RedirectURIs:           []string{baseURL + callback},
 			PostLogoutRedirectURIs: []string{baseURL + "/logged-out"},
+			BackChannelLogoutURI:   baseURL + "/backchannel-logout",
 		},
 		{ID: "api", Secret: apiSecret},
 	}

@@ -49,9 +49,19 @@ func (a *app) showEnded(w http.ResponseWriter, r *http.Request) {
 	a.pages.show(w, http.StatusOK, "ended", v)
 }
 
-// showOrders is the page behind the login. The script asks for the same page and
-// takes the list out of it.
+// showOrders is the page behind the login.
 func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
+	a.showPart(w, r, "orders", "Orders", func(ctx context.Context, sess *session, p *part) error {
+		p.OpenOnly = r.URL.Query().Get("show") == "open"
+		list, err := a.orders.list(ctx, sess)
+		p.fill(list)
+		return err
+	})
+}
+
+// showPart shows a page behind the login. The script asks for the same page and takes
+// the part out of it that fill has filled.
+func (a *app) showPart(w http.ResponseWriter, r *http.Request, page, title string, fill func(context.Context, *session, *part) error) {
 	sess, err := a.session(r)
 	switch {
 	case errors.Is(err, errNoSession):
@@ -61,10 +71,10 @@ func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
 		a.failed(w, r, err)
 		return
 	}
+	p := &part{User: sess.user(), Asked: time.Now()}
 	who, err := a.people.get(r.Context(), sess)
-	var list []order
 	if err == nil {
-		list, err = a.orders.list(r.Context(), sess)
+		err = fill(r.Context(), sess, p)
 	}
 	status := http.StatusOK
 	switch {
@@ -73,21 +83,11 @@ func (a *app) showOrders(w http.ResponseWriter, r *http.Request) {
 		return
 	case err != nil:
 		status = statusOf(err)
-		a.log.Warn("the orders cannot be shown", "err", err)
+		a.log.Warn("a page cannot be shown", "page", page, "err", err)
 	}
-	v := view{
-		Title:  "Orders",
-		Person: &who,
-		Part: &part{
-			User:     keyOf(sess.Issuer + " " + sess.Subject)[:16],
-			Asked:    time.Now(),
-			OpenOnly: r.URL.Query().Get("show") == "open",
-			Failed:   err != nil,
-		},
-	}
-	v.Part.fill(list)
+	p.Failed = err != nil
 	w.Header().Set("Content-Security-Policy", contentPolicy(who.PictureOrigin, logoutOrigin(r.Context(), sess.service.client)))
-	a.pages.show(w, status, "orders", v)
+	a.pages.show(w, status, page, view{Title: title, Person: &who, Part: p})
 }
 
 // failed says that what keeps the sessions does not answer.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/authtrip/login"
 )
 
 // What a browser without a script sees, and what is behind it.
@@ -348,4 +350,85 @@ func TestFirstVisit(t *testing.T) {
 			t.Errorf("%s: the page speaks of an earlier visit:\n%s", path, p.body)
 		}
 	}
+}
+
+// The page of the account lists this session and those elsewhere, of this user only,
+// and says how each stands. A session that has ended is not on it any more.
+func TestAccountPage(t *testing.T) {
+	t.Parallel()
+	w := start(t, time.Minute)
+	here, there, grace := w.visitor(), w.visitor(), w.visitor()
+	here.get("/account").want(t, 200, "/ended?return_to=%2Faccount", "You are not logged in")
+	there.logIn("/login", demoLogin, demoPassword)
+	here.logIn("/login", demoLogin, demoPassword)
+	grace.logIn("/login", "grace", "compiler").want(t, 200, "/orders")
+	before := w.demo.provider.Stats()
+	p := here.get("/account")
+	p.want(t, 200, "/account", "this browser", "Connected", "Access usable until", "Refreshed", "Session ends", "Login needed")
+	if n := strings.Count(p.body, "<h2>"); n != 2 {
+		t.Errorf("%d sessions are on the page, want 2", n)
+	}
+	if after := w.demo.provider.Stats(); after != before {
+		t.Errorf("the page asked the provider: %+v, before %+v", after, before)
+	}
+	there.send(http.MethodPost, "/logout", nil)
+	if p := here.get("/account"); strings.Count(p.body, "<h2>") != 1 || !strings.Contains(p.body, "this browser") {
+		t.Errorf("after a logout elsewhere the page is\n%s", p.body)
+	}
+}
+
+// A logout token ends the sessions of its user, and no other's.
+func TestProviderLogout(t *testing.T) {
+	t.Parallel()
+	w := start(t, time.Minute)
+	grace, ada := w.visitor(), w.visitor()
+	grace.logIn("/login", "grace", "compiler").want(t, 200, "/orders")
+	ada.logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders")
+	tok, key := w.token(), w.keys.last()
+	ada.get("/session").want(t, 200, "/session")
+	if err := w.demo.provider.EndSessions(t.Context(), "42"); err != nil {
+		t.Fatal(err)
+	}
+	w.wantLoggedOut(key, tok)
+	ada.get("/session").want(t, 401, "/session")
+	ada.get("/orders").want(t, 200, "/ended?return_to=%2Forders", "Your session has ended")
+	grace.get("/orders").want(t, 200, "/orders", "Grace Hopper")
+	grace.send(http.MethodPost, "/backchannel-logout", url.Values{"logout_token": {"made up"}}).want(t, 400, "/backchannel-logout")
+	grace.get("/session").want(t, 200, "/session")
+}
+
+// Where the provider names one of its sessions, only that one ends.
+func TestProviderLogoutOfOneSession(t *testing.T) {
+	t.Parallel()
+	a := start(t, time.Minute).app
+	s := a.services[0]
+	issuer, expires := s.client.Provider.Issuer, time.Now().Add(time.Hour)
+	for key, sid := range map[string]string{"one": "first", "two": "second"} {
+		sess := &session{key: key, service: s, Issuer: issuer, Subject: "42", SID: sid, Expires: expires}
+		if err := a.index.add(t.Context(), sess); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.providerLogout(t.Context(), &login.LogoutToken{Issuer: issuer, SessionID: "first"}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := a.index.list(t.Context(), userKey(issuer, "42"))
+	if err != nil || len(left) != 1 || left[0].key != "two" {
+		t.Errorf("%d sessions are left, error %v, want the other one", len(left), err)
+	}
+}
+
+// While the provider is down, the page of the account says what is wrong.
+func TestAccountPageInAnOutage(t *testing.T) {
+	t.Parallel()
+	v := start(t, time.Second).visitor()
+	v.logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders")
+	if err := v.demo.provider.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the page shows an error", func() bool {
+		v.get("/orders")
+		return strings.Contains(v.get("/account").body, "Last error")
+	})
+	v.get("/account").want(t, 200, "/account", demoName, "Will be refreshed at the next use", ">No</dd>")
 }

@@ -46,6 +46,8 @@ type part struct {
 	Orders   []order
 	Open     int // of all, how many are to come
 	All      int
+
+	Connections []connection
 }
 
 // fill takes the orders that are asked for.
@@ -91,7 +93,7 @@ type pages struct {
 // newPages parses what is in the program; it panics over a mistake in there.
 func newPages(log *slog.Logger) *pages {
 	p := &pages{log: log, byUse: make(map[string]*template.Template), tags: make(map[string]string)}
-	for _, name := range []string{"start", "login", "orders", "ended", "problem"} {
+	for _, name := range []string{"start", "login", "orders", "account", "ended", "problem"} {
 		p.byUse[name] = template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	err := fs.WalkDir(staticFiles, ".", func(path string, d fs.DirEntry, err error) error {

@@ -28,6 +28,8 @@ type session struct {
 
 	Issuer  string    `json:"iss"`
 	Subject string    `json:"sub"`
+	SID     string    `json:"sid,omitempty"` // the session at the provider, if it says so
+	Began   time.Time `json:"began"`
 	Expires time.Time `json:"expires"`
 }
 
@@ -80,9 +82,11 @@ func keyOf(id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// user is the same for the same user, and says nothing else.
+func (s *session) user() string { return keyOf(s.Issuer + " " + s.Subject)[:16] }
+
 // begin keeps sess and gives the browser its ID.
 func (s *sessions) begin(ctx context.Context, w http.ResponseWriter, id string, sess *session) error {
-	sess.Expires = time.Now().Add(sessionLifetime)
 	doc, err := json.Marshal(sess)
 	if err != nil {
 		return err

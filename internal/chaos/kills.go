@@ -44,25 +44,25 @@ const (
 )
 
 // Begin starts the server, and logs all users in.
-func (r *Run) Begin(t testing.TB) {
-	t.Helper()
+func (r *Run) Begin(tb testing.TB) {
+	tb.Helper()
 	r.ledger = newLedger(r.Server)
 	r.ledger.grace = r.Task.GracePeriod
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.url = "http://" + l.Addr().String()
 	r.door = &door{TCPListener: l.(*net.TCPListener)}
 	r.http = &http.Server{Handler: r.ledger, ReadHeaderTimeout: time.Minute}
 	go func() { _ = r.http.Serve(r.door) }()
-	t.Cleanup(func() { _ = r.http.Close() })
+	tb.Cleanup(func() { _ = r.http.Close() })
 	source := r.Open(r.task(nil, 0))
 	for i := range r.Sessions {
 		name := sessionName(i)
 		r.well = append(r.well, name)
-		if err := source(name).SetToken(t.Context(), r.ledger.login(name)); err != nil {
-			t.Fatal(err)
+		if err := source(name).SetToken(tb.Context(), r.ledger.login(name)); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }

@@ -11,8 +11,8 @@ const patience = time.Minute
 
 // Recover lets processes take over all sessions, and returns when each of them has
 // refreshed each of the sessions.
-func (r *Run) Recover(t testing.TB, processes int) {
-	t.Helper()
+func (r *Run) Recover(tb testing.TB, processes int) {
+	tb.Helper()
 	r.mu.Lock()
 	r.well, r.hurt = nil, nil
 	r.mu.Unlock()
@@ -20,13 +20,13 @@ func (r *Run) Recover(t testing.TB, processes int) {
 	for _, c := range children {
 		r.watch(c)
 	}
-	r.finish(t, children)
+	r.finish(tb, children)
 }
 
 // Outage lets processes share all sessions while something is wrong with the server for
 // a while, and returns when each of them has refreshed each of the sessions after it.
-func (r *Run) Outage(t testing.TB, processes int, lasts time.Duration, begin, end func()) {
-	t.Helper()
+func (r *Run) Outage(tb testing.TB, processes int, lasts time.Duration, begin, end func()) {
+	tb.Helper()
 	children := r.everywhere(processes)
 	<-time.After(time.Second)
 	begin()
@@ -35,7 +35,7 @@ func (r *Run) Outage(t testing.TB, processes int, lasts time.Duration, begin, en
 	for _, c := range children {
 		r.watch(c)
 	}
-	r.finish(t, children)
+	r.finish(tb, children)
 }
 
 // everywhere starts processes that share all sessions.
@@ -55,19 +55,19 @@ func (r *Run) everywhere(processes int) []*child {
 
 // finish waits until each of the processes has refreshed each of its sessions, and ends
 // them.
-func (r *Run) finish(t testing.TB, children []*child) {
-	t.Helper()
+func (r *Run) finish(tb testing.TB, children []*child) {
+	tb.Helper()
 	began := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for r.left(children) > 0 && time.Since(began) < patience {
 		<-tick.C
 	}
-	t.Logf("all sessions are well after %v", time.Since(began).Round(time.Millisecond))
+	tb.Logf("all sessions are well after %v", time.Since(began).Round(time.Millisecond))
 	for _, c := range children {
 		r.mu.Lock()
 		if n := len(c.hurt); n > 0 {
-			t.Errorf("process %d has no new token for %d sessions; it said last: %s", c.number, n, c.said)
+			tb.Errorf("process %d has no new token for %d sessions; it said last: %s", c.number, n, c.said)
 		}
 		r.mu.Unlock()
 		before := time.Now()

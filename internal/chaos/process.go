@@ -25,13 +25,13 @@ type Process struct {
 
 // Start starts the test binary with some more variables in its environment, each
 // NAME=value. It ends with the test at the latest.
-func Start(t testing.TB, env ...string) *Process {
-	t.Helper()
+func Start(tb testing.TB, env ...string) *Process {
+	tb.Helper()
 	p, err := start(env...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(p.Kill)
+	tb.Cleanup(p.Kill)
 	return p
 }
 
@@ -43,7 +43,7 @@ func start(env ...string) (*Process, error) {
 	cmd := exec.Command(self) //nolint:noctx // it is killed, not cancelled
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil { // it ends with this process
+	if _, err = cmd.StdinPipe(); err != nil { // it ends with this process
 		return nil, err
 	}
 	pipe, err := cmd.StdoutPipe()
@@ -57,11 +57,11 @@ func start(env ...string) (*Process, error) {
 }
 
 // Line returns what the process prints next.
-func (p *Process) Line(t testing.TB) string {
-	t.Helper()
+func (p *Process) Line(tb testing.TB) string {
+	tb.Helper()
 	line, ok := p.line()
 	if !ok {
-		t.Fatalf("process printed %q and no whole line", line)
+		tb.Fatalf("process printed %q and no whole line", line)
 	}
 	return line
 }
@@ -78,15 +78,15 @@ func (p *Process) Kill() {
 }
 
 // Crowd starts n processes for one task, and returns when all have succeeded.
-func Crowd(t testing.TB, n int, env ...string) {
-	t.Helper()
+func Crowd(tb testing.TB, n int, env ...string) {
+	tb.Helper()
 	var wg sync.WaitGroup
 	for range n {
-		p := Start(t, env...)
+		p := Start(tb, env...)
 		wg.Go(func() {
 			out, _ := io.ReadAll(p.out)
 			if err := p.Wait(); err != nil {
-				t.Errorf("process: %v: %s", err, out)
+				tb.Errorf("process: %v: %s", err, out)
 			}
 		})
 	}

@@ -42,8 +42,8 @@ func (v Verdict) String() string {
 const saveTime = 2500 * time.Millisecond
 
 // Judge holds the ledger against what is promised.
-func (r *Run) Judge(t testing.TB) Verdict {
-	t.Helper()
+func (r *Run) Judge(tb testing.TB) Verdict {
+	tb.Helper()
 	r.mu.Lock()
 	v := Verdict{Kills: r.kills, Sessions: r.Sessions}
 	failures := slices.Clone(r.failures)
@@ -56,9 +56,9 @@ func (r *Run) Judge(t testing.TB) Verdict {
 		l.judge(&v, tok, fmt.Sprintf("%s, token %d", tok.session, i))
 	}
 	for _, text := range slices.Concat(failures, v.Doubles, v.Unexplained) {
-		t.Error(text)
+		tb.Error(text)
 	}
-	t.Log(v)
+	tb.Log(v)
 	return v
 }
 

@@ -109,7 +109,7 @@ func (w *worker) refresh(src Source, session string) {
 		fmt.Println("done", session)
 	case errors.Is(err, w.over):
 		fmt.Println("over", session)
-		if err := w.login(ctx, src, session); err != nil {
+		if err = w.login(ctx, src, session); err != nil {
 			fmt.Println("failed", session, err)
 		}
 	default:

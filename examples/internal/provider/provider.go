@@ -51,6 +51,9 @@ type Client struct {
 	RedirectURIs []string
 	// PostLogoutRedirectURIs are where a logout may return to.
 	PostLogoutRedirectURIs []string
+	// BackChannelLogoutURI is where the program is told that sessions have ended. If
+	// "", it is not.
+	BackChannelLogoutURI string
 }
 
 // A User is somebody who can log in.

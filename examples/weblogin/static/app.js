@@ -41,6 +41,31 @@ function show(page) {
   said.textContent = next.querySelector(".failed") ? "That did not work." : "Refreshed.";
 }
 
+// Asks once in a while whether the session is still there: it can be ended in another
+// tab, or by the provider. Without this script the next page says so.
+async function look() {
+  const part = document.querySelector("#part");
+  if (!part || document.hidden) return;
+  try {
+    const ask = () => fetch("/session", { signal: AbortSignal.timeout(10_000) });
+    let response = await ask();
+    if (response.status === 401) {
+      // A login in another tab may be about to put a new session in this one's place.
+      await new Promise((done) => setTimeout(done, 1_000));
+      response = await ask();
+    }
+    if (response.status === 401) {
+      location.assign("/ended?" + new URLSearchParams({ return_to: location.pathname + location.search }));
+    } else if (response.ok && (await response.text()) !== part.dataset.user) {
+      location.reload();
+    }
+  } catch {
+    // The server cannot be reached: the next time will tell.
+  }
+}
+setInterval(look, 5_000);
+document.addEventListener("visibilitychange", look);
+
 // A page that comes out of the browser's memory may be of before a logout.
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
