@@ -72,26 +72,43 @@ const typeDPoP = "dpop"
 
 func isBound(tok *oauth2.Token) bool { return strings.EqualFold(tok.TokenType, typeDPoP) }
 
+// A binding is what the requests of a bound token need beside the header.
+type binding struct {
+	prover Prover
+	err    error // why there is no header
+}
+
 // bind gives a snapshot what its requests are sent with: the header, and of a bound token
 // the prover. A bound token never goes out without a proof. Rule 43.
 func (snap *snapshot) bind(binder Binder) {
-	if !isBound(snap.token) {
-		snap.header, snap.err = headerOf(snap.token)
+	tok := snap.token()
+	if !isBound(tok) {
+		snap.header[0], _ = headerOf(tok) // err makes the error again
 		return
 	}
-	key := extra(snap.token, DPoPKey)
+	b := new(binding)
+	snap.bound = b
+	key := extra(tok, DPoPKey)
 	switch {
 	case binder == nil:
-		snap.err = fmt.Errorf("authtrip: token has type %q, and nothing here makes proofs: set Grant.DPoP, or ask for a bearer token", wire.Clean(snap.token.TokenType))
+		b.err = fmt.Errorf("authtrip: token has type %q, and nothing here makes proofs: set Grant.DPoP, or ask for a bearer token", wire.Clean(tok.TokenType))
 	case key == "":
-		snap.err = errors.New("authtrip: token has type DPoP, and its key is not there: log in again")
+		b.err = errors.New("authtrip: token has type DPoP, and its key is not there: log in again")
 	default:
-		if snap.prover, snap.err = binder.Prover(key, snap.token.AccessToken); snap.err != nil {
-			snap.err = fmt.Errorf("authtrip: the key of the token cannot be used: %w", snap.err)
+		if b.prover, b.err = binder.Prover(key, tok.AccessToken); b.err != nil {
+			b.err = fmt.Errorf("authtrip: the key of the token cannot be used: %w", b.err)
 			return
 		}
-		snap.header, snap.err = headerValue(dpopScheme, snap.token)
+		snap.header[0], b.err = headerValue(dpopScheme, tok.AccessToken)
 	}
+}
+
+// prover is that of a bound token; nil of any other.
+func (snap *snapshot) prover() Prover {
+	if snap.bound == nil {
+		return nil
+	}
+	return snap.bound.prover
 }
 
 // binder is that of the snapshot's session. It works for one that has none.
@@ -104,11 +121,11 @@ func (snap *snapshot) binder() Binder {
 
 // authorize puts the token of snap into a request's header, and a new proof. Rule 41.
 func (snap *snapshot) authorize(req *http.Request) error {
-	req.Header["Authorization"] = snap.header
-	if snap.prover == nil {
+	req.Header["Authorization"] = snap.value()
+	if snap.bound == nil {
 		return nil
 	}
-	if err := snap.prover.Prove(req); err != nil {
+	if err := snap.bound.prover.Prove(req); err != nil {
 		return fmt.Errorf("authtrip: no proof for the request: %w", err)
 	}
 	return nil
@@ -136,7 +153,7 @@ func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attem
 		return nil, err
 	}
 	code := proofError(resp)
-	if !snap.prover.Answered(out, resp, code) {
+	if !snap.bound.prover.Answered(out, resp, code) {
 		return resp, nil
 	}
 	again, err := try.again(ctx, snap)
@@ -148,7 +165,7 @@ func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attem
 	if resp, err = t.send(again); err != nil {
 		return nil, err
 	}
-	snap.prover.Answered(again, resp, proofError(resp))
+	snap.bound.prover.Answered(again, resp, proofError(resp))
 	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode, Code: wire.Code(code)})
 	return resp, nil
 }

@@ -110,7 +110,7 @@ type attempt struct {
 
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
 func (t *Transport) challenged(ctx context.Context, resp *http.Response, try attempt) (*http.Response, error) {
-	blamed, more, c := verdict(resp, try.snap.prover != nil)
+	blamed, more, c := verdict(resp, try.snap.bound != nil)
 	if !blamed && !more {
 		return resp, nil
 	}
@@ -133,7 +133,7 @@ func (t *Transport) challenged(ctx context.Context, resp *http.Response, try att
 	// carries the retry.
 	ahead.drop()
 	start := time.Now()
-	if next.prover != nil {
+	if next.bound != nil {
 		resp, err = t.sendProven(ctx, again, try, next)
 	} else {
 		resp, err = t.send(again)
@@ -188,7 +188,7 @@ func (t *Transport) fresh(ctx context.Context, try attempt) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return next, next.err
+	return next, next.err()
 }
 
 // replacement returns the token that follows the refused one.
@@ -198,9 +198,9 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 	switch {
 	case err != nil:
 		return nil, err
-	case next.err != nil:
-		return nil, next.err
-	case next.token.AccessToken == refused.token.AccessToken:
+	case next.err() != nil:
+		return nil, next.err()
+	case next.access() == refused.access():
 		return nil, errors.New("authtrip: the token was refused, and there is no other one yet")
 	}
 	return next, nil
@@ -220,7 +220,7 @@ func (a attempt) again(ctx context.Context, snap *snapshot) (*http.Request, erro
 	switch {
 	case a.req.Body == nil || a.req.Body == http.NoBody:
 	case a.kept != nil:
-		again.Body, err = a.kept.again(ctx, snap.prover != nil)
+		again.Body, err = a.kept.again(ctx, snap.bound != nil)
 	case a.req.GetBody == nil:
 		err = errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and RetryBodyLimit")
 	default:
@@ -264,7 +264,7 @@ type stepUp struct {
 }
 
 func keyOf(req *http.Request, given *snapshot) stepUpKey {
-	return stepUpKey{given.token.AccessToken, origin.Of(req.URL)}
+	return stepUpKey{given.access(), origin.Of(req.URL)}
 }
 
 // get returns the token that stands in for given, nil if there is none.
@@ -282,7 +282,7 @@ func (u *stepUps) get(req *http.Request, given *snapshot) *snapshot {
 
 // usable reports whether there is a token.
 func (up *stepUp) usable() bool {
-	return up != nil && up.over() && up.err == nil && up.snap.token.Valid()
+	return up != nil && up.over() && up.err == nil && up.snap.token().Valid()
 }
 
 // ask returns a token that answers the challenge: one that somebody else has got meanwhile, or that of
@@ -361,9 +361,10 @@ func (u *stepUps) call(hook func(*http.Request, Challenge) (*oauth2.Token, error
 	case err != nil:
 		up.err = fmt.Errorf("authtrip: Transport.OnChallenge: %w", err)
 	case tok != nil:
-		up.snap = &snapshot{token: tok}
+		up.snap = new(snapshot)
+		up.snap.made.Store(tok)
 		up.snap.bind(try.given.binder())
-		up.err = up.snap.err
+		up.err = up.snap.err()
 	}
 }
 

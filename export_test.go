@@ -1,5 +1,13 @@
 package authtrip
 
+import "context"
+
+// KeyOf returns the key of a context.
+func KeyOf(ctx context.Context) string {
+	key, _ := ctx.Value(contextKey{}).(string)
+	return key
+}
+
 // SetRandom replaces the source of random shares of waits, and returns what puts it
 // back.
 func SetRandom(f func(n int64) int64) (restore func()) {

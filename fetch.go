@@ -63,7 +63,7 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 	if err != nil {
 		return snap, nil, err
 	}
-	if blamed, _ := blamesToken(Challenges(resp.Header), snap.prover != nil); blamed && resp.StatusCode == http.StatusUnauthorized {
+	if blamed, _ := blamesToken(Challenges(resp.Header), snap.bound != nil); blamed && resp.StatusCode == http.StatusUnauthorized {
 		wire.Drain(resp.Body, maxDrain)
 		next, nextErr := replacement(ctx, e.tokens, snap)
 		if nextErr != nil {
@@ -88,20 +88,20 @@ type provenKey struct{}
 
 // send sends one request, and once more with another proof if the server wants that.
 func (e *userInfoEndpoint) send(ctx context.Context, url string, snap *snapshot) (*http.Response, error) {
-	if snap.err != nil {
-		return nil, snap.err
+	if err := snap.err(); err != nil {
+		return nil, err
 	}
-	if snap.prover == nil {
+	if snap.bound == nil {
 		return e.sendOnce(ctx, url, snap)
 	}
 	ctx = context.WithValue(ctx, provenKey{}, snap)
 	resp, err := e.sendOnce(ctx, url, snap)
-	if err != nil || !snap.prover.Answered(resp.Request, resp, proofError(resp)) {
+	if err != nil || !snap.prover().Answered(resp.Request, resp, proofError(resp)) {
 		return resp, err
 	}
 	wire.Drain(resp.Body, maxDrain)
 	if resp, err = e.sendOnce(ctx, url, snap); err == nil {
-		snap.prover.Answered(resp.Request, resp, proofError(resp))
+		snap.prover().Answered(resp.Request, resp, proofError(resp))
 	}
 	return resp, err
 }

@@ -3,6 +3,7 @@ package authtrip
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,11 @@ type infoUser struct {
 // function here that looks behind a snapshot.
 func infoUserOf(snap *snapshot) (infoUser, *atomic.Pointer[userInfoEntry]) {
 	if snap.of == nil {
-		return infoUser{name: snap.token.AccessToken}, nil
+		return infoUser{name: snap.access()}, nil
 	}
-	user := infoUser{owner: snap.of, name: snap.login}
+	user := infoUser{owner: snap.of, name: snap.login()}
 	if user.name == "" {
-		user.name = snap.token.AccessToken
+		user.name = snap.access()
 	}
 	if snap.of.name == "" {
 		return user, nil
@@ -165,6 +166,8 @@ func (m *userInfoMemory) amend(snap *snapshot, change func(*userInfoEntry)) {
 		next := userInfoEntry{asker: m, user: user}
 		if old != nil && old.asker == m && old.user == user {
 			next = *old
+		} else {
+			next.user.name = strings.Clone(user.name) // or it keeps the token of which it is a part
 		}
 		change(&next)
 		if place.CompareAndSwap(old, &next) {
@@ -197,6 +200,7 @@ func (m *userInfoMemory) place(user infoUser) *infoPlace {
 	p := m.recent[user]
 	if p == nil {
 		if p = m.older[user]; p == nil {
+			user.name = strings.Clone(user.name) // or it keeps the token of which it is a part
 			p = &infoPlace{user: user}
 		}
 		if m.recent == nil || len(m.recent) >= maxInfoUsers/2 || time.Since(m.rotated) > infoUserIdle {

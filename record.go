@@ -22,20 +22,46 @@ import (
 // format is left as it is, and an error.
 const recordFormat = 2
 
-// record is what a session keeps in a [Store]: a JSON document of which the member
-// names are those of the token response (RFC 6749, section 5.1), with times in RFC
-// 3339. A record is not changed once it is made.
-type record struct {
+// document is a record as it is in a [Store]: a JSON document of which the member names
+// are those of the token response (RFC 6749, section 5.1), with times in RFC 3339.
+type document struct {
 	Format int `json:"format"`
+	*record
+}
+
+// record is what a session keeps in a [Store]. It is not changed once it is made, but by
+// who makes it.
+//
+// Among many sessions most have the same terms and nothing rare, and share both: see
+// [common.share]. Neither pointer is nil.
+type record struct {
 	// Number and Generation order the records of a key: logins are numbered, and
 	// refreshes since a login are counted.
 	Number     uint64 `json:"login_number"`
 	Generation uint64 `json:"generation,omitempty"`
 	// Login is a random name of the login that the tokens come from. A record with
 	// another one may be of another user.
-	Login string `json:"login,omitempty"`
-	access
-	RefreshToken text `json:"refresh_token,omitempty"`
+	Login        string `json:"login,omitempty"`
+	AccessToken  text   `json:"access_token,omitempty"`
+	ObtainedAt   stamp  `json:"obtained_at,omitzero"`
+	Expiry       stamp  `json:"expiry,omitzero"` // zero: unknown
+	RefreshToken text   `json:"refresh_token,omitempty"`
+	*terms
+	*rare
+}
+
+// terms is what a server says of all its tokens.
+type terms struct {
+	TokenType string `json:"token_type,omitempty"`
+	Scope     string `json:"scope,omitempty"`
+	ExpiresIn int64  `json:"expires_in,omitempty"`
+	// Reusable is set once a refresh has left the refresh token as it was: it can be
+	// used again at no loss.
+	Reusable bool `json:"reusable,omitempty"`
+}
+
+// rare is what most records do not have.
+type rare struct {
 	// RefreshExpiry is when the session ends, where the server says it.
 	RefreshExpiry time.Time `json:"refresh_token_expiry,omitzero"`
 	IDToken       string    `json:"id_token,omitempty"`
@@ -44,9 +70,8 @@ type record struct {
 	// Original are claims of the login's ID token, which those of a refresh must not
 	// contradict (OpenID Connect Core 1.0, section 12.2).
 	Original *wire.IDClaims `json:"id_token_original,omitempty"`
-	// Reusable is set once a refresh has left the refresh token as it was: it can be
-	// used again at no loss.
-	Reusable bool `json:"reusable,omitempty"`
+	// Extra are the other members of the token response.
+	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 	// Marker is there while a refresh token may be on its way to the server.
 	Marker *marker `json:"refresh_marker,omitempty"`
 	// Ended is there once the server has refused the refresh token.
@@ -54,21 +79,75 @@ type record struct {
 	// LoggedOut is set in a tombstone, which holds no tokens.
 	LoggedOut bool `json:"logged_out,omitempty"`
 	// Variants are the other access tokens that the refresh token has given, by
-	// [Source.Variant]. In memory the members of access are the own variant's;
-	// in the document they are those of "".
+	// [Source.Variant]. In memory the access token of a record is the own variant's;
+	// in the document it is that of "".
 	Variants map[string]access `json:"variants,omitempty"`
 }
 
-// access is an access token and what belongs to it.
+// access is an access token of a variant and what belongs to it.
 type access struct {
-	AccessToken text      `json:"access_token,omitempty"`
-	TokenType   string    `json:"token_type,omitempty"`
-	Scope       string    `json:"scope,omitempty"`
-	ObtainedAt  time.Time `json:"obtained_at,omitzero"`
-	Expiry      time.Time `json:"expiry,omitzero"` // zero: unknown
-	ExpiresIn   int64     `json:"expires_in,omitempty"`
-	// Extra are the other members of the token response.
-	Extra map[string]json.RawMessage `json:"extra,omitempty"`
+	AccessToken text                       `json:"access_token,omitempty"`
+	TokenType   string                     `json:"token_type,omitempty"`
+	Scope       string                     `json:"scope,omitempty"`
+	ObtainedAt  stamp                      `json:"obtained_at,omitzero"`
+	Expiry      stamp                      `json:"expiry,omitzero"`
+	ExpiresIn   int64                      `json:"expires_in,omitempty"`
+	Extra       map[string]json.RawMessage `json:"extra,omitempty"`
+}
+
+// newRecord returns an empty record, for the caller to fill.
+func newRecord() *record { return &record{terms: new(terms), rare: new(rare)} }
+
+// clone returns a copy of r, for the caller to change.
+func (r *record) clone() *record {
+	next, own, seldom := *r, *r.terms, *r.rare
+	next.terms, next.rare = &own, &seldom
+	return &next
+}
+
+// isBound reports whether the access token goes with proofs.
+func (r *record) isBound() bool { return strings.EqualFold(r.TokenType, typeDPoP) }
+
+func (r *record) access() access {
+	return access{r.AccessToken, r.TokenType, r.Scope, r.ObtainedAt, r.Expiry, r.ExpiresIn, r.Extra}
+}
+
+func (r *record) setAccess(a access) {
+	r.AccessToken, r.TokenType, r.Scope = a.AccessToken, a.TokenType, a.Scope
+	r.ObtainedAt, r.Expiry, r.ExpiresIn, r.Extra = a.ObtainedAt, a.Expiry, a.ExpiresIn, a.Extra
+}
+
+// A stamp is a time in microseconds since 1970, 0 if it is not known: a third of a
+// [time.Time], without the time zone of whoever wrote the record.
+type stamp int64
+
+func stampOf(t time.Time) stamp {
+	switch s := stamp(t.UnixMicro()); {
+	case t.IsZero():
+		return 0
+	case s == 0:
+		return 1 // known
+	default:
+		return s
+	}
+}
+
+func (s stamp) time() time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(s))
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (s stamp) MarshalJSON() ([]byte, error) { return s.time().UTC().MarshalJSON() }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *stamp) UnmarshalJSON(b []byte) error {
+	var t time.Time
+	err := t.UnmarshalJSON(b)
+	*s = stampOf(t)
+	return err
 }
 
 // marker says that the record's refresh token may be on its way, or was.
@@ -112,16 +191,17 @@ func (t *text) UnmarshalJSON(b []byte) error {
 }
 
 func decodeRecord(b []byte, variant string) (*record, error) {
-	r := new(record)
-	if err := json.Unmarshal(b, r); err != nil {
+	r := newRecord()
+	doc := document{record: r}
+	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, errors.New("authtrip: record in Store is not the JSON document of a token: repair or delete it")
 	}
-	switch r.Format {
+	switch doc.Format {
 	case recordFormat:
 	case 1:
 		r.upgrade(b)
 	default:
-		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
+		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", doc.Format, recordFormat)
 	}
 	r.Number = max(r.Number, 1) // 0 would be the position of nothing at all
 	r.exchange("", variantName(variant))
@@ -137,7 +217,7 @@ func (r *record) upgrade(b []byte) {
 		} `json:"pending"`
 	}
 	_ = json.Unmarshal(b, &old) // it was read once
-	r.Format, r.Number = recordFormat, 1
+	r.Number = 1
 	if old.Pending != nil {
 		r.Marker = &marker{Owner: "1 " + old.Pending.Owner} // that of no process of today
 	}
@@ -145,10 +225,9 @@ func (r *record) upgrade(b []byte) {
 }
 
 func (r *record) encode(variant string) []byte {
-	doc := *r
-	doc.Format = recordFormat
-	doc.exchange(variantName(variant), "")
-	b, _ := json.Marshal(doc) // strings, times within the years of JSON, numbers: cannot fail
+	own := r.clone()
+	own.exchange(variantName(variant), "")
+	b, _ := json.Marshal(document{recordFormat, own}) // strings, times within the years of JSON, numbers: cannot fail
 	return b
 }
 
@@ -172,9 +251,9 @@ func (r *record) exchange(there, wanted string) {
 		all = make(map[string]access, 1)
 	}
 	if r.AccessToken != "" {
-		all[there] = r.access
+		all[there] = r.access()
 	}
-	r.access = all[wanted]
+	r.setAccess(all[wanted])
 	delete(all, wanted)
 	r.Variants = all
 }
@@ -201,7 +280,7 @@ func (r *record) facts() lifecycle.Record {
 
 // drawn returns r with the marker and the end of a draft.
 func (r *record) drawn(draft lifecycle.Record, end *ended) *record {
-	next := *r
+	next := r.clone()
 	next.Marker, next.Ended = nil, nil
 	if m := draft.Marking; m.There || m.Doubt {
 		next.Marker = &marker{Owner: m.Owner, Doubt: m.Doubt, Over: !m.There}
@@ -209,7 +288,7 @@ func (r *record) drawn(draft lifecycle.Record, end *ended) *record {
 	if draft.Ended {
 		next.Ended, next.RefreshToken = end, ""
 	}
-	return &next
+	return next
 }
 
 // isTwin reports whether r and other, at one position, hold different tokens.
@@ -228,11 +307,18 @@ func (r *record) isTwin(other *record) bool {
 }
 
 // loggedOut is the tombstone of a login.
-func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut: true} }
+func loggedOut(number uint64) *record {
+	r := newRecord()
+	r.Number, r.LoggedOut = number, true
+	return r
+}
 
 // login is the record of a new login. number is above all that are known.
 func login(tok *oauth2.Token, number uint64, now time.Time) *record {
-	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token"), DPoPKey: extra(tok, DPoPKey)}
+	r := newRecord()
+	r.setAccess(accessOf(tok, now))
+	r.Number, r.Login, r.RefreshToken, r.IDToken = number, rand.Text(), text(tok.RefreshToken), extra(tok, "id_token")
+	r.DPoPKey = extra(tok, DPoPKey)
 	r.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
 	r.Original = claimsOf(r.IDToken)
 	return r
@@ -241,13 +327,12 @@ func login(tok *oauth2.Token, number uint64, now time.Time) *record {
 // with returns the record that follows r when tok came, keeping of r what the
 // response did not repeat (RFC 6749, sections 5.1 and 6). Rules 25, 26, 27.
 func (r *record) with(tok *oauth2.Token, now time.Time) *record {
-	next := &record{
-		Number: r.Number, Generation: r.Generation + 1, Login: r.Login,
-		access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken),
-		IDToken: extra(tok, "id_token"), Original: r.Original,
-		RefreshExpiry: wire.SessionExpiry(tok.Extra, now),
-		DPoPKey:       cmp.Or(extra(tok, DPoPKey), r.DPoPKey),
-	}
+	next := newRecord()
+	next.setAccess(accessOf(tok, now))
+	next.Number, next.Generation, next.Login, next.Original = r.Number, r.Generation+1, r.Login, r.Original
+	next.RefreshToken, next.IDToken = text(tok.RefreshToken), extra(tok, "id_token")
+	next.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
+	next.DPoPKey = cmp.Or(extra(tok, DPoPKey), r.DPoPKey)
 	next.Scope, next.IDToken = cmp.Or(next.Scope, r.Scope), cmp.Or(next.IDToken, r.IDToken)
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
 		next.RefreshToken, next.Reusable = r.RefreshToken, r.RefreshToken != ""
@@ -266,7 +351,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 	if len(r.Variants) > 0 {
 		next.Variants = maps.Clone(r.Variants)
 		maps.DeleteFunc(next.Variants, func(_ string, other access) bool {
-			return !other.Expiry.IsZero() && !other.Expiry.After(now)
+			return other.Expiry != 0 && !other.Expiry.time().After(now)
 		})
 	}
 	return next
@@ -284,10 +369,10 @@ func claimsOf(idToken string) *wire.IDClaims {
 func accessOf(tok *oauth2.Token, now time.Time) access {
 	a := access{
 		AccessToken: text(tok.AccessToken), TokenType: tok.TokenType, Scope: extra(tok, "scope"),
-		ObtainedAt: now, Expiry: tok.Expiry, ExpiresIn: tok.ExpiresIn,
+		ObtainedAt: stampOf(now), Expiry: stampOf(tok.Expiry), ExpiresIn: tok.ExpiresIn,
 	}
-	if y := a.Expiry.Year(); y < 0 || y > 9999 {
-		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
+	if y := tok.Expiry.UTC().Year(); y < 0 || y > 9999 {
+		a.Expiry = 0 // JSON holds no such year, and the server decides anyway
 	}
 	for _, name := range wire.ExtraNames(tok) {
 		switch name {
@@ -310,7 +395,7 @@ func (r *record) token() *oauth2.Token {
 		AccessToken:  string(r.AccessToken),
 		TokenType:    r.TokenType,
 		RefreshToken: string(r.RefreshToken),
-		Expiry:       r.Expiry,
+		Expiry:       r.Expiry.time(),
 		ExpiresIn:    r.ExpiresIn,
 	}
 	if r.Scope == "" && r.IDToken == "" && r.DPoPKey == "" && len(r.Extra) == 0 {

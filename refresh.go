@@ -141,7 +141,7 @@ func (s *Source) session() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := &session{set: set, key: s.Key}
+	own := &session{set: set}
 	if set.store == nil {
 		set.store = &s.private
 	}
@@ -173,7 +173,7 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Refresh replaces the token whatever its state, and returns the new one: by hand what
@@ -193,7 +193,7 @@ func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Invalidate says that an API rejected tok, so that the next caller gets another one.
@@ -213,7 +213,7 @@ func (s *Source) Invalidate(tok *oauth2.Token) {
 		if own == nil {
 			continue
 		}
-		if snap := own.cur.Load(); snap != nil && snap.token.AccessToken == tok.AccessToken {
+		if snap := own.cur.Load(); snap != nil && snap.access() == tok.AccessToken {
 			s.rejected(snap)
 			return
 		}

@@ -32,7 +32,7 @@ func Retry(ctx context.Context, src ContextTokenSource, f func(tok *oauth2.Token
 	if err != nil {
 		return err
 	}
-	rejected, err := f(snap.token)
+	rejected, err := f(snap.token())
 	if !rejected {
 		return err
 	}
@@ -43,10 +43,10 @@ func Retry(ctx context.Context, src ContextTokenSource, f func(tok *oauth2.Token
 		return noToken
 	case noToken != nil:
 		return &rejectedError{err, noToken}
-	case next.token.AccessToken == snap.token.AccessToken:
+	case next.access() == snap.access():
 		return err
 	}
-	rejected, err = f(next.token)
+	rejected, err = f(next.token())
 	if rejected {
 		from.rejected(next)
 	} else {

@@ -1,8 +1,8 @@
 package authtrip
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,69 +15,6 @@ import (
 	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/lifecycle"
 )
-
-// settings is the configuration of a session, with its defaults: one for all sessions
-// of a Sources. It is not changed once it is made.
-type settings struct {
-	refresher  Refresher
-	repeatable bool // what the Refresher sends can be sent again at no loss
-	said       bool // the Refresher says which it is
-	store      Store
-	shared     bool // the Store may outlive this process, or have other readers
-	variant    string
-	initial    *oauth2.Token
-	early      time.Duration
-	timeout    time.Duration // of a refresh
-	grace      time.Duration
-	mayFail    bool // AllowRefreshWithoutStore
-	onEvent    func(Event)
-	owner      string // a random name of this process, in markers
-	flights    *flight.Group[result]
-	gate       *gate
-	late       *sync.WaitGroup // requests whose rounds did not wait for them
-}
-
-func newSettings(s *Source, flights *flight.Group[result], late *sync.WaitGroup) (*settings, error) {
-	if s.Refresher == nil {
-		return nil, errors.New("authtrip: Source.Refresher is nil")
-	}
-	set := &settings{
-		refresher: s.Refresher, store: s.Store, shared: s.Store != nil, variant: s.Variant,
-		initial: s.Initial, early: s.EarlyRefresh, timeout: s.RefreshTimeout, grace: s.GracePeriod,
-		mayFail: s.AllowRefreshWithoutStore, onEvent: s.OnEvent, owner: rand.Text(),
-		flights: flights, late: late, gate: new(gate),
-	}
-	if r, ok := s.Refresher.(Repeatable); ok {
-		set.said, set.repeatable = true, r.Repeatable()
-	}
-	if set.timeout <= 0 {
-		set.timeout = 10 * time.Second
-	}
-	if set.grace == 0 {
-		set.grace = 20 * time.Second
-	}
-	if set.initial != nil && set.initial.AccessToken == "" && set.initial.RefreshToken == "" {
-		set.initial = nil
-	}
-	return set, nil
-}
-
-// span is longer than a refresh and the saving of what it brings. A marker that has
-// not changed for a span is that of a process that is no more; a lease lasts as long.
-func (set *settings) span() time.Duration { return set.timeout + 2*saveTimeout }
-
-// flightTimeout is for waiting a span for another process, and for a refresh then.
-func (set *settings) flightTimeout() time.Duration { return set.span() + set.timeout + 2*saveTimeout }
-
-// comesBack reports whether the configuration could bring a session back that has been
-// logged out: its tombstone has to stay.
-func (set *settings) comesBack() bool { return set.initial != nil || set.repeatable }
-
-func (set *settings) emit(e Event) {
-	if set.onEvent != nil {
-		set.onEvent(e)
-	}
-}
 
 const (
 	// saveTimeout is the time to get something into the Store, whatever came before.
@@ -93,7 +30,6 @@ const (
 // A session is the tokens of one key, in this process. Its readers take no lock.
 type session struct {
 	set  *settings
-	key  string // in the Store
 	name string // among Sources; "" for a Source of its own
 
 	cur     atomic.Pointer[snapshot] // what is handed out
@@ -104,11 +40,14 @@ type session struct {
 
 	mu     sync.Mutex // guards work and its fields, and events
 	work   *work      // nil while there is nothing that a round would have to remember
-	events []Event    // of rounds, which nobody was told of yet
+	events *[]Event   // of rounds, which nobody was told of yet; nil most of the time
 }
 
+// key names the session in the Store.
+func (s *session) key() string { return cmp.Or(s.set.key, s.name) }
+
 func (s *session) shelf() shelf {
-	return shelf{store: s.set.store, key: s.key, variant: s.set.variant, keeps: s.set.comesBack()}
+	return shelf{store: s.set.store, key: s.key(), variant: s.set.variant, keeps: s.set.comesBack()}
 }
 
 // snapshot is the way of every request.
@@ -235,7 +174,10 @@ func (s *session) emit(e Event) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, e)
+	if s.events == nil {
+		s.events = new([]Event)
+	}
+	*s.events = append(*s.events, e)
 }
 
 // tell calls the hook with what is kept.
@@ -247,7 +189,10 @@ func (s *session) tell() {
 	events := s.events
 	s.events = nil
 	s.mu.Unlock()
-	for _, e := range events {
+	if events == nil {
+		return
+	}
+	for _, e := range *events {
 		s.set.emit(e)
 	}
 }

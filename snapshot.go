@@ -17,27 +17,31 @@ import (
 // A snapshot is one token as it is handed out. It never changes, but for what
 // servers said of it.
 type snapshot struct {
-	of     *session // whose it is; nil if a third-party source made the token
-	token  *oauth2.Token
-	header []string // the Authorization header's value; shared, cap 1
-	prover Prover   // of a bound token; nil of any other
-	err    error    // why there is no header
-	rec    *record  // what the Store holds of it
-	login  string   // the record's: the same until another user may have logged in; "": not known
+	// First what every request reads: among many sessions it is one line of the
+	// processor's cache.
+
+	header [1]string // the Authorization header's value; "": there is none, see err
 
 	// All times count from born, which has a monotonic reading: steps of the clock do
 	// no harm.
-	born     time.Time
+	born    time.Time
+	next    atomic.Int64 // when a reader has to do something: refresh, or a look at the Store
+	refused atomic.Bool  // by an API, and to be replaced
+
 	refresh  time.Duration // when it is due for refresh
 	lifetime time.Duration // when it expires
-	next     atomic.Int64  // when a reader has to do something: refresh, or a look at the Store
 	asked    atomic.Int64  // when the Store was looked at last
 
-	refused atomic.Bool // by an API, and to be replaced
+	bound *binding // of a bound token; nil of any other
+	of    *session // whose it is; nil if a third-party source made the token
+	rec   *record  // what the Store holds of it; nil if a third-party source made it
+	// The token as programs get it. Of a record it is made when somebody asks for it:
+	// requests need the header alone.
+	made atomic.Pointer[oauth2.Token]
 
 	// Of a token that replaced a rejected one:
 	verdict  atomic.Int32  // what its first use came to
-	refusals int           // how many in succession were rejected when they were new
+	refusals int32         // how many in succession were rejected when they were new
 	patience time.Duration // how long it is kept if it is one of them
 }
 
@@ -93,29 +97,77 @@ func (snap *snapshot) judge(ok bool) {
 	snap.verdict.CompareAndSwap(verdictUnknown, v)
 }
 
+// token returns the token, always the same one.
+func (snap *snapshot) token() *oauth2.Token {
+	if tok := snap.made.Load(); tok != nil {
+		return tok
+	}
+	snap.made.CompareAndSwap(nil, snap.rec.token())
+	return snap.made.Load()
+}
+
+// access returns the access token.
+func (snap *snapshot) access() string {
+	if snap.rec != nil {
+		return string(snap.rec.AccessToken)
+	}
+	return snap.made.Load().AccessToken
+}
+
+// login returns the name of the login that the token comes from: the same until another
+// user may have logged in. It is "" where that is not known.
+func (snap *snapshot) login() string {
+	if snap.rec == nil {
+		return ""
+	}
+	return snap.rec.Login
+}
+
+// value returns the Authorization header's value, shared by all requests. Its capacity
+// is 1, so that nobody can append to it in place.
+func (snap *snapshot) value() []string { return snap.header[:] }
+
+// err returns why the token has no header; nil if it has one.
+func (snap *snapshot) err() error {
+	if snap.header[0] != "" {
+		return nil
+	}
+	if snap.bound != nil {
+		return snap.bound.err
+	}
+	var err error
+	if snap.rec != nil {
+		_, err = authorization(snap.rec.TokenType, string(snap.rec.AccessToken))
+	} else {
+		_, err = headerOf(snap.token())
+	}
+	return err
+}
+
 // newSnapshot makes of a record what a request needs.
 func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	now := time.Now()
 	own := *rec
-	snap := &snapshot{of: of, token: rec.token(), rec: &own, login: rec.Login, born: now}
-	if isBound(snap.token) {
+	snap := &snapshot{of: of, rec: &own, born: now}
+	of.set.common.share(&own)
+	if rec.isBound() {
 		snap.bind(snap.binder())
-	} else {
-		snap.header, snap.err = authorization(snap.token)
-	}
-	if snap.err == nil {
-		// The token is the header's tail: among many users, half the memory.
-		snap.token.AccessToken = snap.header[0][len(snap.header[0])-len(rec.AccessToken):]
-		own.AccessToken = text(snap.token.AccessToken)
+	} else if value, err := authorization(rec.TokenType, string(rec.AccessToken)); err == nil {
+		// One string holds the header, of which the token is the tail, and the other
+		// secrets: among many users half the memory, and one block of the allocator's.
+		all := value + rec.Login + string(rec.RefreshToken)
+		login := len(value) + len(rec.Login)
+		snap.header[0], own.AccessToken = all[:len(value)], text(all[len(bearer):len(value)])
+		own.Login, own.RefreshToken = all[len(value):login], text(all[login:])
 	}
 	switch {
 	case rec.AccessToken == "":
-	case rec.Expiry.IsZero():
+	case rec.Expiry == 0:
 		snap.refresh, snap.lifetime = math.MaxInt64, math.MaxInt64
 	default:
-		total := rec.Expiry.Sub(rec.ObtainedAt)
+		total := rec.Expiry.time().Sub(rec.ObtainedAt.time())
 		// By another machine's clock it may seem to live longer than it does.
-		left := min(rec.Expiry.Sub(now), total)
+		left := min(rec.Expiry.time().Sub(now), total)
 		// What is on its way when a token expires is rejected, so it expires a little
 		// early.
 		snap.lifetime = left - min(total/20, 10*time.Second)
@@ -131,19 +183,19 @@ func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 func (snap *snapshot) follow(old *snapshot) {
 	switch {
 	case old == nil || old.rec == nil:
-	case old.token.AccessToken == snap.token.AccessToken && old.login == snap.login:
+	case old.access() == snap.access() && old.rec.Login == snap.rec.Login:
 		snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
 		snap.next.Store(old.next.Load())
 		snap.asked.Store(old.asked.Load())
 		snap.refused.Store(old.refused.Load())
 		snap.verdict.Store(old.verdict.Load())
 		snap.refusals, snap.patience = old.refusals, old.patience
-	case old.login == snap.login && (old.refused.Load() || old.verdict.Load() == verdictRefused):
+	case old.rec.Login == snap.rec.Login && (old.refused.Load() || old.verdict.Load() == verdictRefused):
 		snap.refusals = 1
 		if old.verdict.Load() == verdictRefused {
 			snap.refusals = old.refusals + 1
 		}
-		snap.patience = backoff(snap.refusals)
+		snap.patience = backoff(int(snap.refusals))
 	}
 }
 
@@ -165,23 +217,23 @@ const (
 )
 
 // authorization is the value of the Authorization header, built once for all
-// requests. Its capacity is 1, so that nobody can append to it in place.
-func authorization(tok *oauth2.Token) ([]string, error) {
-	if tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "bearer") {
-		return nil, fmt.Errorf("authtrip: token has type %q, want Bearer", wire.Clean(tok.TokenType))
+// requests.
+func authorization(tokenType, access string) (string, error) {
+	if tokenType != "" && !strings.EqualFold(tokenType, "bearer") {
+		return "", fmt.Errorf("authtrip: token has type %q, want Bearer", wire.Clean(tokenType))
 	}
-	return headerValue(bearer, tok)
+	return headerValue(bearer, access)
 }
 
 // headerValue is a scheme with a space after it, and the token.
-func headerValue(scheme string, tok *oauth2.Token) ([]string, error) {
-	if tok.AccessToken == "" {
-		return nil, errors.New("authtrip: token has no access token")
+func headerValue(scheme, access string) (string, error) {
+	if access == "" {
+		return "", errors.New("authtrip: token has no access token")
 	}
-	for i := range tok.AccessToken {
-		if c := tok.AccessToken[i]; c <= ' ' || c > '~' {
-			return nil, fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
+	for i := range access {
+		if c := access[i]; c <= ' ' || c > '~' {
+			return "", fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
 		}
 	}
-	return append(make([]string, 0, 1), scheme+tok.AccessToken), nil
+	return scheme + access, nil
 }

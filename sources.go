@@ -86,7 +86,7 @@ func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.token, nil
+	return snap.token(), nil
 }
 
 // Token returns an error, as there is no key without a context. It makes Sources an
@@ -147,7 +147,7 @@ func (s *Sources) rejected(snap *snapshot) {
 	if own.cur.CompareAndSwap(nil, snap) {
 		return
 	}
-	if cur := own.cur.Load(); cur != nil && cur != snap && cur.token.AccessToken == snap.token.AccessToken {
+	if cur := own.cur.Load(); cur != nil && cur != snap && cur.access() == snap.access() {
 		own.reject(cur)
 	}
 }
@@ -195,7 +195,7 @@ func (s *Sources) make(key string) (*session, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &session{set: set, key: key, name: key}, nil
+		return &session{set: set, name: key}, nil
 	}
 	src, err := s.New(key)
 	switch {
@@ -211,7 +211,7 @@ func (s *Sources) make(key string) (*session, error) {
 		return nil, err
 	}
 	set.gate = s.gate(src.Refresher)
-	return &session{set: set, key: src.Key, name: key}, nil
+	return &session{set: set, name: key}, nil
 }
 
 // gate returns the one of a Refresher.

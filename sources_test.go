@@ -223,43 +223,82 @@ func TestKeyFunctionChooses(t *testing.T) {
 	})
 }
 
-// BenchmarkSources reports what a subject costs in memory beyond the bytes of its
-// tokens, and what a request costs among so many.
+// BenchmarkSources is a request among many sessions, beside the floor in a map, and what a
+// session costs in memory, all included: the map's entry, the key, the tokens.
 func BenchmarkSources(b *testing.B) {
-	for _, subjects := range []int{1, 10_000, 100_000} {
-		b.Run(fmt.Sprint(subjects), func(b *testing.B) {
-			access, refresh := strings.Repeat("a", 900), strings.Repeat("r", 100)
-			doc := fmt.Appendf(nil, `{"format":1,"access_token":%q,"token_type":"Bearer","refresh_token":%q,"obtained_at":%q,"expiry":%q}`,
-				access, refresh, time.Now().Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
-			all := &authtrip.Sources{MaxSources: 2 * subjects, New: func(subject string) (*authtrip.Source, error) {
-				return &authtrip.Source{Refresher: new(authtrip.Grant), Store: oneRecord(doc), Key: subject}, nil
-			}}
-			contexts := make([]context.Context, subjects)
-			for i := range contexts {
-				contexts[i] = authtrip.WithKey(b.Context(), fmt.Sprint("user", i))
-			}
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			for _, ctx := range contexts {
-				if _, err := all.TokenContext(ctx); err != nil {
-					b.Fatal(err)
+	for _, refresh := range []string{"", strings.Repeat("r", 100)} {
+		for _, sessions := range []int{1, 10_000, 100_000} {
+			name := fmt.Sprintf("refresh=%d/%d/", len(refresh), sessions)
+			b.Run(name+"floor", func(b *testing.B) {
+				floors := &floorMap{all: make(map[string]*floor)}
+				benchmarkCrowd(b, floors, sessions)
+			})
+			b.Run(name+"authtrip", func(b *testing.B) {
+				doc := fmt.Appendf(nil, `{"format":2,"login_number":1,"login":%q,"access_token":%q,"token_type":"Bearer","refresh_token":%q,"obtained_at":%q,"expiry":%q,"expires_in":3600}`,
+					strings.Repeat("l", 26), benchToken, refresh, time.Now().UTC().Format(time.RFC3339), time.Now().UTC().Add(time.Hour).Format(time.RFC3339))
+				all := &authtrip.Sources{
+					Each:       authtrip.Source{Refresher: new(authtrip.Grant), Store: oneRecord(doc)},
+					MaxSources: 2 * sessions,
 				}
-			}
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			each := float64(after.HeapAlloc-before.HeapAlloc)/float64(subjects) - float64(len(access)+len(refresh))
-			i := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := all.TokenContext(contexts[i%subjects]); err != nil {
-					b.Fatal(err)
-				}
-				i += 7919
-			}
-			b.ReportMetric(each, "B/subject")
-		})
+				defer func() { _ = all.Close() }()
+				benchmarkCrowd(b, &authtrip.Transport{Source: all, Base: stub}, sessions)
+			})
+		}
 	}
+}
+
+// benchmarkCrowd sends requests of that many sessions in turn.
+func benchmarkCrowd(b *testing.B, rt http.RoundTripper, sessions int) {
+	reqs := make([]*http.Request, sessions)
+	one, _ := newProbe(b, 5)
+	for i := range reqs {
+		reqs[i] = one.WithContext(authtrip.WithKey(one.Context(), fmt.Sprint("user", i)))
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range reqs {
+		// A key of its own, which only rt keeps.
+		if _, err := rt.RoundTrip(one.WithContext(authtrip.WithKey(one.Context(), fmt.Sprint("user", i)))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := rt.RoundTrip(reqs[i%sessions]); err != nil {
+			b.Fatal(err)
+		}
+		i += 7919
+	}
+	if sessions > 1 {
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(sessions), "B/session")
+	}
+	runtime.KeepAlive(rt)
+}
+
+// floorMap is the floor of many sessions: a map of floors under a read lock.
+type floorMap struct {
+	mu  sync.RWMutex // guards all
+	all map[string]*floor
+}
+
+func (m *floorMap) RoundTrip(req *http.Request) (*http.Response, error) {
+	key := authtrip.KeyOf(req.Context())
+	m.mu.RLock()
+	f := m.all[key]
+	m.mu.RUnlock()
+	if f == nil {
+		f = &floor{base: stub}
+		f.cur.Store(&floorToken{header: []string{"Bearer " + strings.Clone(benchToken)}, born: time.Now(), lifetime: time.Hour})
+		m.mu.Lock()
+		m.all[key] = f
+		m.mu.Unlock()
+	}
+	return f.RoundTrip(req)
 }
 
 // oneRecord is a Store in which every key holds the same.
@@ -270,6 +309,75 @@ func (r oneRecord) Save(context.Context, string, []byte, string) (string, error)
 	return "", authtrip.ErrConflict
 }
 func (r oneRecord) Delete(context.Context, string, string) error { return authtrip.ErrConflict }
+
+// A session took 1,800 bytes, of which 900 were its access token.
+func TestSessionAmongManyIsSmall(t *testing.T) {
+	const sessions, want = 10_000, 1430 // 1,390, and what the heap has for others
+	doc := fmt.Appendf(nil, `{"format":2,"login_number":1,"login":%q,"access_token":%q,"token_type":"Bearer","obtained_at":%q,"expiry":%q,"expires_in":3600}`,
+		strings.Repeat("l", 26), benchToken, time.Now().Format(time.RFC3339), time.Now().Add(time.Hour).Format(time.RFC3339))
+	all := &authtrip.Sources{Each: authtrip.Source{Refresher: new(authtrip.Grant), Store: oneRecord(doc)}, MaxSources: 2 * sessions}
+	defer func() { _ = all.Close() }()
+	rt := &authtrip.Transport{Source: all, Base: stub}
+	one, _ := newProbe(t, 5)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range sessions {
+		if _, err := rt.RoundTrip(one.WithContext(authtrip.WithKey(one.Context(), fmt.Sprint("user", i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / sessions; each > want && !raceEnabled {
+		t.Errorf("bytes for each session = %d, want at most %d", each, want)
+	}
+	runtime.KeepAlive(all)
+}
+
+func TestTokenOfManySharesNoTermsWithAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &authtrip.Sources{Each: authtrip.Source{Refresher: new(authtrip.Grant)}}
+		defer func() { _ = all.Close() }()
+		for i := range 6 {
+			tok := &oauth2.Token{AccessToken: fmt.Sprint("a", i), RefreshToken: fmt.Sprint("r", i), TokenType: "Bearer", ExpiresIn: int64(3600 + i%2)}
+			tok = tok.WithExtra(map[string]any{"scope": fmt.Sprint("s", i%2), "team": fmt.Sprint("t", i)})
+			if err := all.Source(fmt.Sprint(i)).SetToken(t.Context(), tok); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 6 {
+			tok, err := all.TokenContext(authtrip.WithKey(t.Context(), fmt.Sprint(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tok.AccessToken != fmt.Sprint("a", i) || tok.RefreshToken != fmt.Sprint("r", i) || tok.ExpiresIn != int64(3600+i%2) ||
+				tok.Extra("scope") != fmt.Sprint("s", i%2) || tok.Extra("team") != fmt.Sprint("t", i) {
+				t.Errorf("session %d has something of another one", i)
+			}
+			if again, _ := all.TokenContext(authtrip.WithKey(t.Context(), fmt.Sprint(i))); again != tok {
+				t.Errorf("session %d: another *oauth2.Token for the same token", i)
+			}
+		}
+	})
+}
+
+// The start of 1970 is a time, and no missing one.
+func TestExpiryAtTheStartOfUnixTimeIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.FromTokenSource(new(authtriptest.Source))}}
+		defer func() { _ = all.Close() }()
+		src := all.Source("a")
+		if err := src.SetToken(t.Context(), &oauth2.Token{AccessToken: "old", Expiry: time.Unix(0, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		if tok, err := src.Token(); err != nil || tok.AccessToken == "old" {
+			t.Errorf("the expired token was handed out (%v)", err)
+		}
+	})
+}
 
 // Close took two and a half seconds for each session that was unsaved, while the Store hung.
 func TestCloseSavesAllSessionsAtOnce(t *testing.T) {

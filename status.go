@@ -77,7 +77,7 @@ func (s *session) status() Status {
 		st.Unsaved = s.work.memory.Newest != lifecycle.Settled
 	}
 	if cur != nil && cur.rec != nil && !cur.loggedOut() {
-		st.Expiry, st.RefreshedAt, st.SessionExpiry = cur.rec.Expiry, cur.rec.ObtainedAt, cur.rec.RefreshExpiry
+		st.Expiry, st.RefreshedAt, st.SessionExpiry = cur.rec.Expiry.time(), cur.rec.ObtainedAt.time(), cur.rec.RefreshExpiry
 	}
 	if f := s.failure(cur); f != nil {
 		st.Err = f.err

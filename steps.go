@@ -105,7 +105,7 @@ func (r *round) publish() {
 		}
 	case r.answered, had == nil:
 		r.done(EventTokenObtained)
-	case had.token.AccessToken != string(rec.AccessToken):
+	case had.access() != string(rec.AccessToken):
 		r.done(EventTokenLoaded)
 	}
 	r.renewed = r.renewed || r.answered

@@ -78,14 +78,21 @@ func (p *thirdParty) snapshot(ctx context.Context) (*snapshot, error) {
 		return nil, errors.New("authtrip: Transport.Source returned no token and no error")
 	}
 	last := p.last.Load()
-	if last == nil || last.token.AccessToken != tok.AccessToken || last.token.TokenType != tok.TokenType {
+	if last == nil || last.access() != tok.AccessToken || last.token().TokenType != tok.TokenType {
 		// A copy: a source may change its token in place.
 		own := *tok
-		last = &snapshot{token: &own}
-		last.header, last.err = headerOf(&own)
+		last = givenSnapshot(&own)
 		p.last.Store(last)
 	}
 	return last, nil
+}
+
+// givenSnapshot makes of a token that the program supplies what a request needs.
+func givenSnapshot(tok *oauth2.Token) *snapshot {
+	snap := new(snapshot)
+	snap.made.Store(tok)
+	snap.header[0], _ = headerOf(tok) // err makes the error again
+	return snap
 }
 
 // headerOf is the value of the Authorization header for a token that the program
@@ -95,23 +102,21 @@ func (p *thirdParty) snapshot(ctx context.Context) (*snapshot, error) {
 // x/oauth2 does: a scheme, and the token. Any other type wants more of a request than that (mac and
 // hmac a signature, DPoP a proof, N_A is no access token), or is unknown: RFC 6749, section
 // 7.1, forbids to use it.
-func headerOf(tok *oauth2.Token) ([]string, error) {
+func headerOf(tok *oauth2.Token) (string, error) {
 	switch strings.ToLower(tok.TokenType) {
 	case "token", "oauth", "basic":
-		plain := *tok
-		plain.TokenType = ""
-		value, err := authorization(&plain)
+		value, err := authorization("", tok.AccessToken)
 		if err == nil {
-			value[0] = tok.Type() + " " + tok.AccessToken
+			value = tok.Type() + " " + tok.AccessToken
 		}
 		return value, err
 	}
-	return authorization(tok)
+	return authorization(tok.TokenType, tok.AccessToken)
 }
 
 func (p *thirdParty) rejected(snap *snapshot) {
 	if src, ok := p.source.(ContextTokenSource); ok {
-		src.Invalidate(snap.token)
+		src.Invalidate(snap.token())
 	}
 }
 

@@ -164,9 +164,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if out.Header = maps.Clone(req.Header); out.Header == nil {
 		out.Header = make(http.Header, 1)
 	}
-	out.Header["Authorization"] = try.snap.header
+	out.Header["Authorization"] = try.snap.value()
 	try.out = out
-	if try.snap.prover != nil {
+	if try.snap.bound != nil {
 		if err = try.snap.authorize(out); err != nil {
 			closeBody(req)
 			return nil, err
@@ -178,7 +178,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	var resp *http.Response
-	if try.snap.prover != nil {
+	if try.snap.bound != nil {
 		resp, err = t.sendProven(req.Context(), out, try, try.snap)
 	} else {
 		resp, err = t.send(out)
@@ -238,7 +238,7 @@ func (t *Transport) pick(req *http.Request) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap, snap.err
+	return snap, snap.err()
 }
 
 // mayHave reports whether req gets a token. Rule 34.

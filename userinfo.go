@@ -345,11 +345,11 @@ func (u *UserInfoSource) failed(snap *snapshot, last *setback, err error, took t
 // keep puts an answer where the next call finds it, and returns for how long.
 func (u *UserInfoSource) keep(snap *snapshot, info *UserInfo) time.Duration {
 	ttl := u.ttl() - max(info.age(), 0)
-	switch end := snap.token.Expiry; {
+	switch {
 	case snap.lifetime > 0:
 		ttl = min(ttl, snap.lifetime-time.Since(snap.born))
-	case !end.IsZero():
-		ttl = min(ttl, time.Until(end))
+	case !snap.token().Expiry.IsZero():
+		ttl = min(ttl, time.Until(snap.token().Expiry))
 	}
 	u.memory.amend(snap, func(e *userInfoEntry) {
 		e.info, e.snap, e.since, e.ttl, e.failed = info, snap, time.Now(), ttl, nil
@@ -365,7 +365,7 @@ func (u *UserInfoSource) ttl() time.Duration { return cmp.Or(u.TTL, 5*time.Minut
 func (u *UserInfoSource) wanted(snap *snapshot) (wantedUser, error) {
 	w := wantedUser{issuer: u.Issuer, subject: u.Subject, claim: cmp.Or(u.SubjectClaim, "sub"), numbers: u.SubjectClaim != ""}
 	if w.claim == "sub" {
-		if claims, err := wire.ParseIDClaims(extra(snap.token, "id_token")); err == nil {
+		if claims, err := wire.ParseIDClaims(extra(snap.token(), "id_token")); err == nil {
 			w.issuer, w.subject = cmp.Or(w.issuer, claims.Issuer), cmp.Or(w.subject, claims.Subject)
 		}
 	}
@@ -379,7 +379,7 @@ func (u *UserInfoSource) wanted(snap *snapshot) (wantedUser, error) {
 }
 
 func (u *UserInfoSource) cacheKey(url string, snap *snapshot) string {
-	return "userinfo:" + hashed(u.Issuer, url, snap.token.AccessToken)
+	return "userinfo:" + hashed(u.Issuer, url, snap.access())
 }
 
 // share puts an answer into the Cache.

@@ -39,7 +39,7 @@ func (s *Source) Watch(ctx context.Context) error {
 	}
 	ctx, cancel := own.set.flights.UntilClosed(ctx)
 	defer cancel()
-	changed, err := w.Watch(ctx, own.key)
+	changed, err := w.Watch(ctx, own.key())
 	if err != nil {
 		return fmt.Errorf("authtrip: Source.Watch: %w", err)
 	}

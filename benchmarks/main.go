@@ -29,6 +29,7 @@ func scenarios() []scenario {
 		{"bursts", bursts},
 		{"steady", steady},
 		{"outage", outage},
+		{"herds", herds},
 		{"users", users},
 		{"userinfo", userInfo},
 		{"processes", processes},

@@ -20,7 +20,7 @@ func (authtripPeer) Wrap(u User) (http.RoundTripper, error) {
 }
 
 func authtripSource(u User) *authtrip.Source {
-	src := &authtrip.Source{EarlyRefresh: u.Margin, Key: "alice", Store: u.Store}
+	src := &authtrip.Source{EarlyRefresh: u.Margin, Store: u.Store}
 	if u.Store != nil {
 		src.Key = "alice"
 	}
@@ -48,10 +48,9 @@ func authtripCrowd(base http.RoundTripper, fetch func(context.Context, string) (
 	all := &authtrip.Sources{
 		MaxSources: 2 * max,
 		Key:        func(ctx context.Context) (string, error) { return userOf(ctx), nil },
-		New: func(name string) (*authtrip.Source, error) {
-			src := authtripSource(User{Fetch: func(ctx context.Context) (*oauth2.Token, error) { return fetch(ctx, name) }})
-			src.Store, src.Key = store, name
-			return src, nil
+		Each: authtrip.Source{
+			Store:     store,
+			Refresher: authtrip.RefresherFunc(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) { return fetch(ctx, userOf(ctx)) }),
 		},
 	}
 	return &authtrip.Transport{Base: base, Source: all}, func() { _ = all.Close() }
