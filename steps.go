@@ -214,7 +214,8 @@ func (r *round) mayLose() bool {
 }
 
 // takeLease waits for the lease. Whoever has to wait for another process lets others
-// through the gate meanwhile.
+// through the gate meanwhile, and looks at the Store now and then: it may have lost what
+// is known here.
 func (r *round) takeLease() {
 	began := time.Now()
 	soon, cancel := context.WithTimeout(r.waiting, pollInterval/2)
@@ -222,7 +223,9 @@ func (r *round) takeLease() {
 	cancel()
 	if !held && err == nil {
 		r.leave()
-		release, held, err = r.s.shelf().lease(r.waiting, r.s.set.span())
+		soon, cancel = context.WithTimeout(r.waiting, saveTimeout)
+		release, held, err = r.s.shelf().lease(soon, r.s.set.span())
+		cancel()
 	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()

@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -149,4 +150,56 @@ func TestStatusDoesNotWaitForClose(t *testing.T) {
 			t.Errorf("Status() took %v", d)
 		}
 	})
+}
+
+// TestALossIsNoticedWhileALeaseIsWaitedFor: the record that the Store had lost came back
+// when the round had given up the lease, half a minute later, and meanwhile another
+// process could send the refresh token that was spent.
+func TestALossIsNoticedWhileALeaseIsWaitedFor(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		old, _, err := store.MemoryStore.Load(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		newest, version, err := store.MemoryStore.Load(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.before = func(ctx context.Context, op string) error {
+			if op == "lease" {
+				<-ctx.Done() // somebody has it
+				return context.Cause(ctx)
+			}
+			return nil
+		}
+		go func() { _, _ = src.Refresh(t.Context()) }()
+		wait(time.Second)
+		if _, err := store.MemoryStore.Save(t.Context(), "alice", old, version); err != nil {
+			t.Fatal(err)
+		}
+		wait(4 * time.Second)
+		now, _, err := store.MemoryStore.Load(t.Context(), "alice")
+		if err != nil || generation(t, now) != generation(t, newest) {
+			t.Errorf("the Store has generation %d, %v, want %d again", generation(t, now), err, generation(t, newest))
+		}
+	})
+}
+
+func generation(t *testing.T, doc []byte) (n int) {
+	t.Helper()
+	var rec struct {
+		Generation int `json:"generation"`
+	}
+	if err := json.Unmarshal(doc, &rec); err != nil {
+		t.Fatal(err)
+	}
+	return rec.Generation
 }
