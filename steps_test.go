@@ -86,7 +86,7 @@ func TestLeaseThatComesLateLeavesTimeForTheRefresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(23*time.Second, func() { _ = release(context.Background()) })
+		time.AfterFunc(16*time.Second, func() { _ = release(context.Background()) })
 		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Commit: true, Delay: 3 * time.Second})
 		_, err = src.Token()
 		if err != nil {
