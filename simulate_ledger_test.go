@@ -346,6 +346,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 		}
 	case rt != nil && rt.family.revoked:
 		w.lose("and that is not known yet", 1)
+	case !w.watch && errors.Is(err, authtrip.ErrNoSession) && time.Since(c.back) < 5*time.Second: // it looks again then
 	case rt != nil && w.window < 0 && errors.Is(err, authtrip.ErrInDoubt):
 		w.lose("in doubt for ever", 1)
 	default:

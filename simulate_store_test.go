@@ -28,6 +28,7 @@ type cell struct {
 	wiped  bool      // there was a time when nothing was there
 	rolled bool      // it has lost something
 	lost   time.Time // when it did so last
+	back   time.Time // when what it had lost wholly was put back
 }
 
 type version struct {
@@ -284,6 +285,9 @@ func (c *cell) save(p *process, value string) string {
 	c.w.checkSave(p, c, f, old)
 	c.before = append(c.before, c.now)
 	c.last++
+	if c.now.value == "" {
+		c.back = time.Now()
+	}
 	c.now = version{value, "v" + strconv.Itoa(c.last)}
 	c.w.saved(p, c, f)
 	c.tell()
