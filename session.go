@@ -100,6 +100,7 @@ type session struct {
 	failing atomic.Pointer[failure]  // why there is nothing newer
 	busy    atomic.Bool              // there is a round: no need to start one
 	loads   atomic.Uint32            // how often the Store was asked
+	changes atomic.Int32             // logins and logouts under way
 	info    atomic.Pointer[userInfoEntry]
 
 	mu     sync.Mutex // guards work and its fields, and events
@@ -147,14 +148,14 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
 	for range maxJoins {
-		if (err != nil || got != seen && got.usable()) && !errors.Is(err, errNotLetIn) {
+		if (err != nil || got.replaces(seen) && got.usable()) && !errors.Is(err, errNotLetIn) {
 			break
 		}
 		// It joined a round that had nothing to do, or only had a look at the Store.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	switch {
-	case err == nil && got == seen:
+	case err == nil && (!got.replaces(seen) || seen != nil && got.usable() && got.token.AccessToken == seen.token.AccessToken):
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
 	case err == nil && !got.usable():
 		err = &RefreshError{Err: errors.New("the token is no longer usable: try again")}
@@ -316,6 +317,8 @@ func nextLogin(known *record) uint64 {
 // replace saves what next makes of the newest record that is known, over whatever the
 // Store holds, and hands it out. It returns the record that it replaced.
 func (s *session) replace(ctx context.Context, next func(known *record) *record) (*record, error) {
+	s.changes.Add(1)
+	defer s.changes.Add(-1)
 	for try := range maxConflicts {
 		there := s.shelf().load(ctx)
 		if there.said == lifecycle.NoAnswer {
@@ -379,7 +382,7 @@ func (s *session) pinned() (pinned, doubt bool) {
 	defer s.mu.Unlock()
 	w := s.work
 	switch {
-	case s.busy.Load():
+	case s.busy.Load(), s.changes.Load() > 0:
 		return true, false
 	case w == nil:
 		return false, false
