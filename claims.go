@@ -4,9 +4,43 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 )
+
+// UserInfo is what a server says of a token's user (OpenID Connect Core 1.0, section
+// 5.3). It is shared and must not be modified.
+type UserInfo struct {
+	// Issuer and Subject name the user: only both together, and nothing else does
+	// (section 5.7).
+	Issuer, Subject string
+	// FetchedAt is when the server said so.
+	FetchedAt time.Time
+	// Stale is set if the server could not be asked again, and this is its last good
+	// answer.
+	Stale bool
+
+	claims []byte
+}
+
+func (u *UserInfo) age() time.Duration { return time.Since(u.FetchedAt) }
+
+// String does not say who the user is, so that no log does.
+func (u *UserInfo) String() string { return "authtrip.UserInfo" }
+
+// LogValue implements [slog.LogValuer] as String does.
+func (u *UserInfo) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// Claims decodes all claims into v, as [json.Unmarshal] does. That fills the fields of
+// a struct from names in any case; decode into a map to have the exact names.
+func (u *UserInfo) Claims(v any) error {
+	if err := json.Unmarshal(u.claims, v); err != nil {
+		return fmt.Errorf("authtrip: user info: %w", err)
+	}
+	return nil
+}
 
 // A wantedUser is the user whom an answer must be about.
 type wantedUser struct {

@@ -2,7 +2,9 @@ package authtrip
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -111,7 +113,7 @@ func (e *RefreshError) As(target any) bool {
 // explain makes a Refresher's error one of ours.
 func explain(from Refresher, err error) error {
 	if re, ok := errors.AsType[*RefreshError](err); ok {
-		return re
+		return judged(re)
 	}
 	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return explainRetrieve(re)
@@ -119,7 +121,31 @@ func explain(from Refresher, err error) error {
 	if _, own := from.(*Grant); own && !isPanic(err) {
 		return err // names a field
 	}
-	return &RefreshError{Err: err, ambiguous: !notSent(err)}
+	sent := !notSent(err)
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		err = bare(err) // net/http quotes what a server wrote
+	}
+	return &RefreshError{Err: err, ambiguous: sent}
+}
+
+// judged is an error as a [Grant] would have made it: a Refresher of the program's own has
+// only the fields that can be seen.
+func judged(re *RefreshError) *RefreshError {
+	if re.ambiguous || re.noAnswer || errors.Is(re, ErrReauthRequired) {
+		return re
+	}
+	own := *re
+	switch {
+	case re.StatusCode == http.StatusServiceUnavailable && re.RetryAfter > 0:
+	case re.StatusCode >= 500:
+		own.ambiguous = re.StatusCode != http.StatusServiceUnavailable || re.Code != "temporarily_unavailable"
+	case re.Code == "invalid_grant" || endsSession(re.Code, re.Description):
+		own.Err = ErrSessionEnded
+		if re.Err != nil {
+			own.Err = fmt.Errorf("%w: %w", ErrSessionEnded, re.Err)
+		}
+	}
+	return &own
 }
 
 // explainRetrieve keeps of x/oauth2's error what is safe to print.

@@ -251,3 +251,24 @@ func (m *userInfoMemory) outage(last *setback, err error) {
 		}
 	}
 }
+
+// untold are events of flights, which nobody was told of yet.
+type untold struct {
+	mu     sync.Mutex // guards events
+	events []Event
+}
+
+func (u *untold) add(e Event) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.events = append(u.events, e)
+}
+
+// take returns all, and leaves none.
+func (u *untold) take() []Event {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := u.events
+	u.events = nil
+	return all
+}

@@ -41,6 +41,12 @@ func (r memoryRecord) expired(now time.Time) bool {
 	return !r.expiry.IsZero() && !now.Before(r.expiry)
 }
 
+// String says nothing of the records: it is what a log gets.
+func (m *MemoryStore) String() string { return "authtrip.MemoryStore" }
+
+// GoString implements [fmt.GoStringer] as String does.
+func (m *MemoryStore) GoString() string { return m.String() }
+
 // Load implements [Store].
 func (m *MemoryStore) Load(ctx context.Context, key string) ([]byte, string, error) {
 	if err := ctx.Err(); err != nil {

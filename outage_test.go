@@ -33,7 +33,7 @@ func (e *endpoint) Refresh(_ context.Context, old *oauth2.Token) (*oauth2.Token,
 	}
 	wait(10 * time.Millisecond)
 	if e.down.Load() {
-		return nil, &authtrip.RefreshError{StatusCode: 503, Err: errors.New("down")}
+		return nil, &authtrip.RefreshError{StatusCode: 503, Code: "temporarily_unavailable", Err: errors.New("down")}
 	}
 	return &oauth2.Token{AccessToken: "new-" + old.RefreshToken, RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
 }

@@ -22,8 +22,9 @@ import (
 // request: it has a deadline of its own. A [Source] does not call it again before it
 // has returned or ctx has ended.
 //
-// An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. Of
-// any other error, while old has a refresh token, a Source must assume that the
+// An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. The
+// Code invalid_grant ends the session, and after a StatusCode of 500 or more the server
+// may have used the refresh token. Of any other error, while old has a refresh token, a Source must assume that the
 // server has used it and that the answer was lost, unless the Refresher is
 // [Repeatable].
 type Refresher interface {
@@ -95,7 +96,8 @@ type Source struct {
 	// After it the refresh token is sent again only when the access token is no longer
 	// usable. If 0, it is 20 seconds. [GraceForever] suits servers that do not rotate
 	// refresh tokens. Negative means that no refresh token is ever sent again: a lost
-	// answer then costs the session, as [ErrInDoubt] and [ErrReauthRequired] say.
+	// answer then costs the session, as [ErrInDoubt] and [ErrReauthRequired] say. A
+	// refresh token that the server has left as it was before is sent again in any case.
 	GracePeriod time.Duration
 	// AllowRefreshWithoutStore refreshes also while Store does not answer, and hands
 	// out the new token before it is saved. Setting this where other processes share

@@ -94,8 +94,12 @@ func (r *round) run() (*snapshot, error) {
 func (r *round) take(step lifecycle.Step) bool {
 	switch step {
 	case lifecycle.TakeLease, lifecycle.Mark, lifecycle.Send:
+		waited := !r.inside
 		if !r.enter() {
 			return false
+		}
+		if waited {
+			return true // somebody may have logged in or out meanwhile: decide again
 		}
 	}
 	switch step {
@@ -150,7 +154,7 @@ func (r *round) token(cur *snapshot) lifecycle.Token {
 	switch known := r.s.work.memory.Known; {
 	case cur == nil && known == (lifecycle.Position{}):
 		return lifecycle.None
-	case cur.usable() && cur != r.seen, r.why == looking:
+	case cur.usable() && cur.replaces(r.seen), r.why == looking:
 		return lifecycle.Fresh
 	case cur.usable() && !cur.due() && r.why != byHand:
 		return lifecycle.Fresh
@@ -259,6 +263,7 @@ func (s *session) beginWork() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.makeWork()
+	s.work.memory.Rested() // the round before may have ended by a panic of the Store
 }
 
 // makeWork is beginWork. The session's mu is held.
@@ -301,7 +306,7 @@ func (r *round) rest() (*snapshot, error) {
 	case failed != nil && !r.quiet:
 		r.emitFailure(failed)
 	}
-	if cur.usable() && (cur != r.seen || failed == nil && r.why != byHand) {
+	if cur.usable() && (cur.replaces(r.seen) || failed == nil && r.why != byHand) {
 		return cur, nil
 	}
 	return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"example.com/authtrip/internal/seal"
@@ -52,6 +53,12 @@ type Sealed struct {
 	// key that can be guessed, such as a user's name, has a record.
 	NameKey []byte
 }
+
+// Format implements [fmt.Formatter]: of s it prints the type alone.
+func (s Sealed) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "authtrip.Sealed") }
+
+// LogValue implements [slog.LogValuer] as Format does.
+func (s Sealed) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // Load implements [Store].
 func (s *Sealed) Load(ctx context.Context, key string) ([]byte, string, error) {
@@ -176,6 +183,12 @@ type SealedCache struct {
 	// NameKey is what it is in [Sealed].
 	NameKey []byte
 }
+
+// Format implements [fmt.Formatter]: of c it prints the type alone.
+func (c SealedCache) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "authtrip.SealedCache") }
+
+// LogValue implements [slog.LogValuer] as Format does.
+func (c SealedCache) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // Get implements [Cache].
 func (c *SealedCache) Get(ctx context.Context, key string) ([]byte, error) {

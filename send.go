@@ -17,6 +17,10 @@ import (
 // maxSends is how often a refresh token is sent while its grace period is open.
 const maxSends = 3
 
+// lateTime is how long an answer to a request that can be sent again at no loss is waited
+// for when RefreshTimeout is over.
+const lateTime = 2 * time.Second
+
 // send sends the newest refresh token, or asks for a first one.
 func (r *round) send() {
 	r.s.mu.Lock()
@@ -37,7 +41,10 @@ func (r *round) send() {
 	began := time.Now()
 	r.requests++
 	cutOff := began.Add(r.s.set.span())
-	if guarded {
+	switch {
+	case care == lifecycle.Free:
+		cutOff = began.Add(r.s.set.timeout + lateTime)
+	case guarded:
 		// What comes has to be saved before others have waited for a span.
 		cutOff = r.leased.Add(r.s.set.span() - saveTimeout)
 	}
@@ -50,8 +57,8 @@ func (r *round) send() {
 	defer r.s.mu.Unlock()
 	close(w.asking)
 	w.asking = nil
-	if late && care != lifecycle.Free && w.memory.Known == parent {
-		w.sends.open = cutOff
+	if late && w.memory.Known == parent {
+		w.sends.open = cutOff // until then the Refresher is not called again
 	}
 	number := nextLogin(nil)
 	if !w.memory.Answered(parent, outcome, care, number) {
@@ -66,11 +73,7 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 	switch outcome {
 	case lifecycle.NewToken:
 		r.first, r.answered = known == nil, true
-		if known == nil {
-			w.held = login(tok, number, time.Now())
-		} else {
-			w.held = known.with(tok, time.Now())
-		}
+		w.held = successor(known, tok, number)
 		w.sends, r.err = sends{}, nil
 	case lifecycle.Refusal:
 		if w.memory.End != lifecycle.Refused { // what was sent can be sent again
@@ -98,6 +101,14 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 		}
 		r.note(err, 0)
 	}
+}
+
+// successor is the record of a token that came: number is that of a first one.
+func successor(known *record, tok *oauth2.Token, number uint64) *record {
+	if known == nil {
+		return login(tok, number, time.Now())
+	}
+	return known.with(tok, time.Now())
 }
 
 // resendSoon makes the wait for the next send a short one: half a second, then two and
@@ -165,9 +176,10 @@ func (s *session) late(parent lifecycle.Position, known *record, a answer) {
 	s.makeWork() // a round may have ended meanwhile
 	w := s.work
 	w.sends.open = time.Time{}
-	kept := outcome == lifecycle.NewToken && known != nil && w.memory.Late(parent)
+	number := nextLogin(nil)
+	kept := outcome == lifecycle.NewToken && w.memory.Late(parent, number)
 	if kept {
-		w.held = known.with(tok, time.Now())
+		w.held = successor(known, tok, number)
 		w.sends = sends{}
 	}
 	s.mu.Unlock()

@@ -36,6 +36,7 @@ type session struct {
 	failing atomic.Pointer[failure]  // why there is nothing newer
 	busy    atomic.Bool              // there is a round: no need to start one
 	loads   atomic.Uint32            // how often the Store was asked
+	changes atomic.Int32             // logins and logouts under way
 	info    atomic.Pointer[userInfoEntry]
 
 	mu     sync.Mutex // guards work and its fields, and events
@@ -97,7 +98,7 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	for range maxJoins {
 		done := got.why.somebody()
 		if err == nil {
-			done = got.snap != seen && got.snap.usable()
+			done = got.snap.replaces(seen) && got.snap.usable()
 		}
 		if done && !errors.Is(err, errNotLetIn) {
 			break
@@ -106,7 +107,7 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	switch {
-	case err == nil && got.snap == seen:
+	case err == nil && (!got.snap.replaces(seen) || seen != nil && got.snap.usable() && got.snap.access() == seen.access()):
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
 	case err == nil && !got.snap.usable():
 		err = errTooFast
@@ -305,6 +306,8 @@ func nextLogin(known *record) uint64 {
 // replace saves what next makes of the newest record that is known, over whatever the
 // Store holds, and hands it out. It returns the record that it replaced.
 func (s *session) replace(ctx context.Context, next func(known *record) *record) (*record, error) {
+	s.changes.Add(1)
+	defer s.changes.Add(-1)
 	for try := range maxConflicts {
 		there := s.shelf().load(ctx)
 		if there.said == lifecycle.NoAnswer {
@@ -368,7 +371,7 @@ func (s *session) pinned() (pinned, doubt bool) {
 	defer s.mu.Unlock()
 	w := s.work
 	switch {
-	case s.busy.Load():
+	case s.busy.Load(), s.changes.Load() > 0:
 		return true, false
 	case w == nil:
 		return false, false

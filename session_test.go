@@ -461,7 +461,7 @@ func TestStatusTellsTheStory(t *testing.T) {
 		is(authtrip.StateExpired)
 		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Reset: true})
 		_, _ = src.Token()
-		if st := is(authtrip.StateUnknown); st.Err == nil || !st.NextAttempt.After(time.Now()) {
+		if st := is(authtrip.StateUnknown); st.Err == nil || !st.NeedsLogin() {
 			t.Errorf("%+v", st)
 		}
 		r.srv.Heal(authtriptest.TokenPath)

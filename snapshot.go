@@ -177,16 +177,27 @@ func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	return snap
 }
 
+// replaces reports whether snap is another token than old, or the same one that a server has
+// given once more. Both may be nil.
+func (snap *snapshot) replaces(old *snapshot) bool {
+	if snap == nil || old == nil {
+		return snap != old
+	}
+	return snap.access() != old.access() || snap.rec.ObtainedAt != old.rec.ObtainedAt
+}
+
 // follow takes over what is known of the snapshot before: one with the same access
-// token keeps its times and what servers said of it, and one that replaces a rejected
-// token counts how many were rejected before it.
+// token keeps its times, unless a server has given it again, and what servers said of it;
+// and one that replaces a rejected token counts how many were rejected before it.
 func (snap *snapshot) follow(old *snapshot) {
 	switch {
 	case old == nil || old.rec == nil:
 	case old.access() == snap.access() && old.rec.Login == snap.rec.Login:
-		snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
-		snap.next.Store(old.next.Load())
-		snap.asked.Store(old.asked.Load())
+		if old.rec.ObtainedAt == snap.rec.ObtainedAt { // or the server has extended its life
+			snap.born, snap.refresh, snap.lifetime = old.born, old.refresh, old.lifetime
+			snap.next.Store(old.next.Load())
+			snap.asked.Store(old.asked.Load())
+		}
 		snap.refused.Store(old.refused.Load())
 		snap.verdict.Store(old.verdict.Load())
 		snap.refusals, snap.patience = old.refusals, old.patience

@@ -41,8 +41,8 @@ type Sources struct {
 	// no lock held, and may be called twice for one key, of which one result is used.
 	// Sessions of one Refresher share what is known of its token endpoint.
 	New func(key string) (*Source, error)
-	// Key says whose token a request with this context carries. If nil, it is the one
-	// of [WithKey].
+	// Key says whose token a request with this context carries; "" is an error. If nil,
+	// it is the one of [WithKey].
 	Key func(ctx context.Context) (string, error)
 	// MaxSources is how many sessions are kept in memory. If 0 or less, it is 10,000.
 	// Twice the number that is in use at a time is a good value.
@@ -139,7 +139,7 @@ func (s *Sources) snapshot(ctx context.Context) (*snapshot, error) {
 // rejected implements tokens. The session may have been dropped from memory while its
 // request was on its way: it comes back, or the one in its place is told.
 func (s *Sources) rejected(snap *snapshot) {
-	snap.of.reject(snap)
+	snap.rejected()
 	own, err := s.place(snap.of)
 	if err != nil || own == snap.of {
 		return
@@ -159,14 +159,14 @@ func (s *Sources) key(ctx context.Context) (string, error) {
 		return s.Key(ctx)
 	}
 	key, _ := ctx.Value(contextKey{}).(string)
-	if key == "" {
-		return "", errors.New("authtrip: the request's context has no key: use WithKey, or set Sources.Key")
-	}
 	return key, nil
 }
 
 // session returns the session under key, and makes it where there is none in memory.
 func (s *Sources) session(key string) (*session, error) {
+	if key == "" { // it would be everybody's who has none
+		return nil, errors.New("authtrip: the request's context has no key: use WithKey, or set Sources.Key")
+	}
 	s.mu.RLock()
 	own, closed := s.recent[key], s.closed
 	if own == nil {

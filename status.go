@@ -54,7 +54,7 @@ type Status struct {
 
 // NeedsLogin reports whether only a login helps.
 func (s Status) NeedsLogin() bool {
-	return s.State == StateNoSession || s.State == StateEnded || s.State == StateLoggedOut
+	return s.State == StateNoSession || s.State == StateEnded || s.State == StateLoggedOut || errors.Is(s.Err, ErrReauthRequired)
 }
 
 // Status returns how the session stands: for a page of connections, or a warning ahead

@@ -278,6 +278,7 @@ func (r *round) stale(since time.Time) bool {
 // than a round can.
 func (r *round) wait() bool {
 	r.giveBack()
+	r.leave()
 	d := pollInterval
 	if f := r.s.failure(r.s.cur.Load()); !f.due() {
 		d = f.wait - time.Since(f.at)

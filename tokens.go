@@ -35,7 +35,17 @@ func (s *Source) rejected(snap *snapshot) {
 		s.among.rejected(snap)
 		return
 	}
-	snap.of.reject(snap)
+	snap.rejected()
+}
+
+// rejected tells the session of snap. The same access token may have been published again
+// while its request was on its way.
+func (snap *snapshot) rejected() {
+	own := snap.of
+	if cur := own.cur.Load(); cur != nil && cur.access() == snap.access() {
+		snap = cur
+	}
+	own.reject(snap)
 }
 
 // accepted implements tokens.

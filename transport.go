@@ -207,6 +207,12 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
+// String says nothing of the tokens that OnChallenge has returned: it is what a log gets.
+func (t *Transport) String() string { return "authtrip.Transport" }
+
+// GoString implements [fmt.GoStringer] as String does.
+func (t *Transport) GoString() string { return t.String() }
+
 // send asks Base, and does not believe that there is neither an answer nor an error.
 func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	resp, err := t.base().RoundTrip(req)

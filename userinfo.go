@@ -3,10 +3,8 @@ package authtrip
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,38 +16,6 @@ import (
 	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/wire"
 )
-
-// UserInfo is what a server says of a token's user (OpenID Connect Core 1.0, section
-// 5.3). It is shared and must not be modified.
-type UserInfo struct {
-	// Issuer and Subject name the user: only both together, and nothing else does
-	// (section 5.7).
-	Issuer, Subject string
-	// FetchedAt is when the server said so.
-	FetchedAt time.Time
-	// Stale is set if the server could not be asked again, and this is its last good
-	// answer.
-	Stale bool
-
-	claims []byte
-}
-
-func (u *UserInfo) age() time.Duration { return time.Since(u.FetchedAt) }
-
-// String does not say who the user is, so that no log does.
-func (u *UserInfo) String() string { return "authtrip.UserInfo" }
-
-// LogValue implements [slog.LogValuer] as String does.
-func (u *UserInfo) LogValue() slog.Value { return slog.StringValue(u.String()) }
-
-// Claims decodes all claims into v, as [json.Unmarshal] does. That fills the fields of
-// a struct from names in any case; decode into a map to have the exact names.
-func (u *UserInfo) Claims(v any) error {
-	if err := json.Unmarshal(u.claims, v); err != nil {
-		return fmt.Errorf("authtrip: user info: %w", err)
-	}
-	return nil
-}
 
 // A SubjectError means that user info is not about the token's user (OpenID Connect
 // Core 1.0, section 5.3.2), or does not say about whom it is. Nothing of it is used or
@@ -169,6 +135,7 @@ type UserInfoSource struct {
 
 	memory  userInfoMemory
 	flights flight.Group[*UserInfo] // one for each user
+	untold  untold
 }
 
 const (
@@ -209,9 +176,7 @@ func (u *UserInfoSource) UserInfo(ctx context.Context) (*UserInfo, error) {
 	if err = u.memory.backedOff(snap); err != nil {
 		return u.stale(snap, err)
 	}
-	info, err := u.flights.Do(ctx, flightKey(snap), userInfoTimeout, func(ctx context.Context) (*UserInfo, error) {
-		return u.fetch(ctx, snap)
-	})
+	info, err := u.join(ctx, snap)
 	switch {
 	case err == nil:
 		return info, nil
@@ -229,6 +194,12 @@ func (u *UserInfoSource) Close() error {
 	u.flights.Close()
 	return nil
 }
+
+// String says nothing of users and tokens: it is what a log gets.
+func (u *UserInfoSource) String() string { return "authtrip.UserInfoSource" }
+
+// GoString implements [fmt.GoStringer] as String does.
+func (u *UserInfoSource) GoString() string { return u.String() }
 
 func (u *UserInfoSource) configure() {
 	if u.Source == nil {
@@ -259,7 +230,27 @@ func (u *UserInfoSource) stale(snap *snapshot, err error) (*UserInfo, error) {
 	old := *e.info
 	old.Stale = true
 	u.emit(Event{Kind: EventUserInfoStale, Age: old.age(), Err: err})
+	u.tell()
 	return &old, nil
+}
+
+// join waits for a flight, or for the end of ctx.
+func (u *UserInfoSource) join(ctx context.Context, snap *snapshot) (*UserInfo, error) {
+	done := u.flights.Start(ctx, flightKey(snap), userInfoTimeout, func(ctx context.Context) (*UserInfo, error) {
+		return u.fetch(ctx, snap)
+	})
+	select {
+	case r := <-done:
+		u.tell()
+		info, _ := r.Val.(*UserInfo)
+		return info, r.Err
+	case <-ctx.Done():
+		go func() {
+			<-done
+			u.tell()
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 // fetch is the flight, of which there is one at a time for each user: look into the
@@ -435,8 +426,19 @@ func (u *UserInfoSource) cacheFailed(err error) {
 	}
 }
 
+// emit keeps an event until tell: a hook may call back, and would wait for the flight that
+// waits for it.
 func (u *UserInfoSource) emit(e Event) {
+	if hookOf(u.OnEvent, u.Source) != nil {
+		u.untold.add(e)
+	}
+}
+
+// tell calls the hook with what is kept.
+func (u *UserInfoSource) tell() {
 	if hook := hookOf(u.OnEvent, u.Source); hook != nil {
-		hook(e)
+		for _, e := range u.untold.take() {
+			hook(e)
+		}
 	}
 }

@@ -40,10 +40,17 @@ func (s *Source) Watch(ctx context.Context) error {
 	ctx, cancel := own.set.flights.UntilClosed(ctx)
 	defer cancel()
 	changed, err := w.Watch(ctx, own.key())
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return watchEnd(ctx)
+	case err != nil:
 		return fmt.Errorf("authtrip: Source.Watch: %w", err)
 	}
+	own.look(ctx) // it may have changed before, since another watch has ended
 	for range changed {
+		if own, err = s.session(); err != nil { // one of Sources may be another one by now
+			return err
+		}
 		own.look(ctx)
 	}
 	if ctx.Err() == nil {
@@ -80,7 +87,10 @@ func (s *Sources) Watch(ctx context.Context) error {
 	ctx, cancel := s.flights.UntilClosed(ctx)
 	defer cancel()
 	changed, name, err := w.WatchKeys(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return watchEnd(ctx)
+	case err != nil:
 		return fmt.Errorf("authtrip: Sources.Watch: %w", err)
 	}
 	index := &watchIndex{name: name}
@@ -88,7 +98,7 @@ func (s *Sources) Watch(ctx context.Context) error {
 	defer s.unfollow(index)
 	var looks sync.WaitGroup
 	turns := make(chan struct{}, maxLooks)
-	for name := range changed {
+	look := func(name string) {
 		for _, own := range s.named(index, name) {
 			turns <- struct{}{}
 			looks.Go(func() {
@@ -96,6 +106,10 @@ func (s *Sources) Watch(ctx context.Context) error {
 				<-turns
 			})
 		}
+	}
+	look("") // all may have changed before, since another watch has ended
+	for name := range changed {
+		look(name)
 	}
 	looks.Wait()
 	if ctx.Err() == nil {

@@ -15,7 +15,7 @@ import (
 // A change that is made after Watch has returned is told as soon as the server
 // tells it, which is no promise: Redis publishes at most once. While the
 // connection is down nothing is told, and when it is back each channel gets a
-// value, as anything may have changed. A message that is lost without a trace
+// value, as anything may have changed. When Client is closed, so are the channels. A message that is lost without a trace
 // (in a Cluster, between two nodes) is not told.
 //
 // All channels of one Store share one connection and one goroutine, which end
@@ -177,6 +177,18 @@ func (h *hub) end(f *feed) {
 	}
 }
 
+// dismiss ends a feed from which nothing more comes, and its watchers.
+func (h *hub) dismiss(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range f.watchers {
+		w.close()
+	}
+	clear(f.watchers)
+	clear(f.byKey)
+	h.end(f)
+}
+
 // run is the goroutine of a feed. It returns when the feed is ended.
 // Closing the subscription waits for a connection that is being made, so that
 // nobody else may do it.
@@ -194,7 +206,11 @@ func (h *hub) run(f *feed, client redis.UniversalClient, channel string) {
 	messages := sub.ChannelWithSubscriptions()
 	for {
 		select {
-		case m := <-messages:
+		case m, ok := <-messages:
+			if !ok { // Client was closed
+				h.dismiss(f)
+				return
+			}
 			h.hear(f, m)
 		case <-f.ctx.Done():
 			return

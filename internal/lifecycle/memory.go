@@ -295,13 +295,14 @@ func (m *Memory) follow(p Position) {
 }
 
 // Late takes a token that came after its round had ended, as the answer to the
-// refresh token at parent. It reports false if something newer is known by now.
-func (m *Memory) Late(parent Position) bool {
+// refresh token at parent. It reports false if something newer is known by now. login is
+// the number that a first token gets.
+func (m *Memory) Late(parent Position, login uint64) bool {
 	switch {
 	case m.Known != parent:
 		return false
 	case parent == (Position{}):
-		m.follow(Position{Login: 1})
+		m.follow(Position{Login: login})
 	default:
 		m.follow(Position{parent.Login, parent.Generation + 1})
 	}

@@ -177,7 +177,7 @@ func (w *world) arrive(cfg *config, i int, c *chooser) bool {
 		w.answered(cfg, i, NewToken, c)
 	case p.sending:
 		w.answered(cfg, i, Refusal, c)
-	case r.answer != 0 && cfg.slip != slipLate && p.m.Late(r.parent):
+	case r.answer != 0 && cfg.slip != slipLate && p.m.Late(r.parent, 1):
 		p.known, p.window, p.waiting = r.answer, false, false
 	case r.answer != 0:
 		w.checkDropped(i, r, was, c)

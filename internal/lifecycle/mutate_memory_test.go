@@ -74,7 +74,7 @@ var memoryBreaks = []struct{ from, to, same string }{
 	{"= p, Held, Alive, false, false", "= p, Settled, Alive, false, false", ""},
 	{"= p, Held, Alive, false, false", "= p, Held, Alive, m.Doubt, false", ""},
 	{"\tcase m.Known != parent:\n\t\treturn false\n", "", ""},
-	{"\tcase parent == (Position{}):\n\t\tm.follow(Position{Login: 1})\n", "", ""},
+	{"\tcase parent == (Position{}):\n\t\tm.follow(Position{Login: login})\n", "", ""},
 	{"\tdefault:\n\t\tm.follow(Position{parent.Login, parent.Generation + 1})", "\tdefault:\n\t\tm.follow(parent)", ""},
 }
 
