@@ -355,7 +355,8 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	refreshing := rt != nil && time.Since(rt.spent) < time.Second
 	if rt != nil && !rt.family.revoked && !rt.spent.IsZero() && !refreshing && (w.watch || !c.rolled) {
 		for _, leaf := range rt.family.leaves {
-			if holder := w.holder(leaf); holder != "" {
+			// Of two answers to one refresh token the saved one counts: the other is nobody's.
+			if holder := w.holder(leaf); holder != "" && leaf.gen > rt.gen {
 				w.breaks(p, "I5: the Store has %s, and %s %s", rt.name, leaf.name, holder)
 			}
 		}
