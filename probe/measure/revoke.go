@@ -1,0 +1,136 @@
+package measure
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// expiryMargin is how long after its expiry a token is tried: clocks differ.
+const expiryMargin = 2 * time.Second
+
+// tryExpiry waits until the token of a session has expired, if that is soon, and shows it to
+// the API and to user info.
+func (r *run) tryExpiry(ctx context.Context, pool []*session) {
+	places := r.places()
+	alive := living(pool)
+	if len(places) == 0 || len(alive) == 0 {
+		return
+	}
+	limit := r.WaitLimit
+	if limit <= 0 {
+		limit = 20 * time.Second
+	}
+	tok := alive[0].tok
+	for _, s := range alive[1:] {
+		if s.tok.Expiry.Before(tok.Expiry) {
+			tok = s.tok
+		}
+	}
+	wait := time.Until(tok.Expiry) + expiryMargin
+	switch {
+	case tok.Expiry.IsZero():
+		r.report.missing("expired token", "the server does not say when tokens expire")
+		return
+	case wait > limit:
+		r.report.missing("expired token", "it expires in "+short(wait)+", which is longer than the probe waits")
+		return
+	case !r.may(ctx, steps.expiry):
+		return
+	}
+	r.say("expiry: waiting %s for an access token to expire", short(wait))
+	if !pause(ctx, wait) {
+		return
+	}
+	for _, p := range places {
+		p.said.Expired = r.ask(ctx, r.urlOf(p), tok.AccessToken)
+	}
+}
+
+// places are those that accept a good token.
+func (r *run) places() (all []*place) {
+	for _, p := range []*place{r.api, r.info} {
+		if p != nil && p.said.Good != nil && p.said.Good.Status < 300 {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// tryRevocation ends a session at the server (RFC 7009): the refresh token first, then an access
+// token.
+func (r *run) tryRevocation(ctx context.Context, pool []*session) {
+	f := &r.report.Revoke
+	alive := living(pool)
+	if r.meta.RevocationEndpoint == "" || !r.may(ctx, steps.revoke) {
+		return
+	}
+	if len(alive) == 0 {
+		r.report.missing("revocation", "there is no session left to revoke")
+		return
+	}
+	s := alive[0]
+	if s.tok.RefreshToken == "" {
+		r.revokeAccess(ctx, s.tok)
+		return
+	}
+	if err := r.rotate(ctx, s); err != nil {
+		r.report.missing("revocation", "the refresh before it failed: "+replyOf(err))
+		return
+	}
+	r.say("revocation: of the refresh token")
+	lives := r.alive(ctx, s.tok)
+	err := r.client.Revoke(ctx, &oauth2.Token{RefreshToken: s.tok.RefreshToken})
+	f.Works = answer(err == nil)
+	if err != nil {
+		if gone(err) {
+			r.report.broken("revocation_endpoint", replyOf(err))
+		}
+		r.report.missing("revocation", replyOf(err))
+		return
+	}
+	if lives == Yes {
+		f.EndsAccess = r.dead(ctx, s.tok)
+	}
+	if f.EndsAccess == Yes {
+		r.showRevoked(ctx, s.tok)
+	} else {
+		r.revokeAccess(ctx, s.tok)
+	}
+	_, _, _, err = r.refresh(ctx, s.tok)
+	s.dead = true
+	if err == nil || refused(err) {
+		f.EndsSession = answer(err != nil)
+	}
+	if f.EndsSession == No {
+		r.report.broken("revocation_endpoint", "says yes, and the refresh token is still accepted")
+	}
+}
+
+// revokeAccess revokes an access token alone.
+func (r *run) revokeAccess(ctx context.Context, tok *oauth2.Token) {
+	f := &r.report.Revoke
+	r.say("revocation: of an access token")
+	lives := r.alive(ctx, tok)
+	if err := r.client.Revoke(ctx, &oauth2.Token{AccessToken: tok.AccessToken}); err != nil {
+		if f.Works == "" {
+			f.Works = No
+		}
+		r.report.missing("revocation of an access token", replyOf(err))
+		return
+	}
+	f.Works = Yes
+	if lives == Yes {
+		f.AccessAlone = r.dead(ctx, tok)
+	}
+	if f.AccessAlone != No {
+		r.showRevoked(ctx, tok)
+	}
+}
+
+func (r *run) showRevoked(ctx context.Context, tok *oauth2.Token) {
+	for _, p := range r.places() {
+		p.said.Revoked = r.ask(ctx, r.urlOf(p), tok.AccessToken)
+	}
+}
