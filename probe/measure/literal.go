@@ -15,12 +15,12 @@ const SecretEnv = "AUTHTRIP_CLIENT_SECRET"
 // Literal returns Go statements with the settings that fit what was found, each with its reason.
 // They declare provider, client, src and api, and need the imports net/http, os, time, authtrip
 // and login, as far as they occur.
-func (r *Report) Literal(c Given) string {
+func (r *Report) Literal() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "provider := &login.Provider{Issuer: %q}\n", r.Issuer)
-	r.writeClient(&b, c)
+	r.writeClient(&b)
 	if r.Login == "client_credentials" {
-		r.writeOwn(&b, c)
+		r.writeOwn(&b)
 	} else {
 		r.writeSource(&b)
 	}
@@ -28,23 +28,11 @@ func (r *Report) Literal(c Given) string {
 	return b.String()
 }
 
-// Given is what the settings repeat of the [Probe].
-type Given struct {
-	Secret    bool // whether the client has one
-	Scopes    []string
-	Resources []string
-}
-
-// Given returns what settings repeat of p.
-func (p *Probe) Given() Given {
-	return Given{Secret: p.Client.Secret != "", Scopes: p.scopes(), Resources: p.Client.Resources}
-}
-
-func (r *Report) writeClient(b *strings.Builder, c Given) {
+func (r *Report) writeClient(b *strings.Builder) {
 	b.WriteString("client := &login.Client{\n")
 	field(b, "Provider", "provider", "")
 	field(b, "ID", fmt.Sprintf("%q", r.ClientID), "")
-	if c.Secret {
+	if r.secret {
 		field(b, "Secret", fmt.Sprintf("os.Getenv(%q)", SecretEnv), "")
 	}
 	if r.Client.Works != "" {
@@ -54,10 +42,10 @@ func (r *Report) writeClient(b *strings.Builder, c Given) {
 		field(b, "RawBasic", "true", "form-encoded, as RFC 6749 has it, the secret was refused")
 	}
 	if r.Login != "client_credentials" {
-		field(b, "Scopes", list(c.Scopes), r.scopeReason())
+		field(b, "Scopes", list(r.Scopes), r.scopeReason())
 	}
-	if len(c.Resources) > 0 {
-		field(b, "Resources", list(c.Resources), "")
+	if len(r.resources) > 0 {
+		field(b, "Resources", list(r.resources), "")
 	}
 	if r.Request.Pushed == Yes {
 		field(b, "PushRequests", "true", "the server takes pushed requests: nothing of them is in the browser")
@@ -158,10 +146,10 @@ func (r *Report) cost() string {
 	return ""
 }
 
-func (r *Report) writeOwn(b *strings.Builder, c Given) {
+func (r *Report) writeOwn(b *strings.Builder) {
 	request := "nil"
-	if len(c.Scopes) > 0 {
-		request = "&login.TokenRequest{Scopes: " + list(c.Scopes) + "}"
+	if len(r.Scopes) > 0 {
+		request = "&login.TokenRequest{Scopes: " + list(r.Scopes) + "}"
 	}
 	b.WriteString("src := &authtrip.Source{\n")
 	field(b, "Refresher", "client.ClientCredentials("+request+")", "")

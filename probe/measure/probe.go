@@ -140,7 +140,10 @@ func newRun(p *Probe) *run {
 	}
 	return &run{
 		Probe: p, rec: rec, client: &client, began: time.Now(), asked: make(map[string]bool),
-		report: &Report{Issuer: old.Issuer, ClientID: client.ID, Login: p.grantType(), Scopes: p.scopes()},
+		report: &Report{
+			Issuer: old.Issuer, ClientID: client.ID, Login: p.grantType(), Scopes: p.scopes(),
+			secret: client.Secret != "", resources: client.Resources,
+		},
 	}
 }
 

@@ -34,6 +34,9 @@ type Report struct {
 	Requests int     `json:"requests"`
 	Logins   int     `json:"logins"`
 	Seconds  Seconds `json:"seconds"`
+
+	secret    bool     // whether the client has one
+	resources []string // of the client
 }
 
 // An Answer is Yes, No, or "" for what was not found out.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -105,7 +106,16 @@ func (r *Report) tokenRows(t *table) {
 }
 
 func life(s Seconds) string {
-	return strings.TrimSuffix(strings.TrimSuffix(s.Duration().Round(time.Second).String(), "0s"), "0m")
+	d := s.Duration().Round(time.Second)
+	switch {
+	case d%(24*time.Hour) == 0 && d > 24*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
 }
 
 func (r *Report) refreshRows(t *table) {
@@ -168,4 +178,44 @@ func (r *Report) placeRows(t *table) {
 	t.add("user info members", strings.Join(u.Members, ", "))
 	t.add("own user info members", strings.Join(u.Own, ", "))
 	t.add("user info fails", u.Error)
+}
+
+// MarkdownRow returns the report as a row of the table of what was measured, in docs/providers.md.
+func (r *Report) MarkdownRow(server string) string {
+	var methods []string
+	for _, m := range r.Client.Methods {
+		if m.Works == Yes {
+			methods = append(methods, strings.TrimPrefix(m.Method, "client_secret_"))
+		}
+	}
+	f := r.Refresh
+	used := map[Answer]string{Yes: "accepted for " + f.bracket(), No: "refused at once", "": "–"}[f.Grace]
+	if f.Rotates == No {
+		used = "accepted"
+	}
+	ends := map[Answer]string{Yes: "the session", No: "nothing", "": "–"}[f.ReuseEndsSession]
+	if f.ReuseEndsAccess == Yes {
+		ends += " and its access tokens"
+	}
+	set, _ := r.grace()
+	if set == "" {
+		set = "–"
+	} else {
+		set = "`" + strings.TrimPrefix(set, "authtrip.") + "`"
+	}
+	cells := []string{
+		server, strings.Join(methods, ", "), word(r.Request.PKCE, "yes", "no"), word(f.Rotates, "yes", "no"), used, ends,
+		word(f.OldAccessDies, "rejected", "accepted"), word(r.Revoke.EndsAccess, "rejected", "accepted"), set,
+	}
+	return "| " + strings.Join(cells, " | ") + " |"
+}
+
+func word(a Answer, yes, no string) string { return map[Answer]string{Yes: yes, No: no, "": "–"}[a] }
+
+// bracket is where the end of the grace period is, in whole seconds.
+func (f RefreshFacts) bracket() string {
+	if f.RefusedAfter == 0 {
+		return fmt.Sprintf("more than %.0f s", float64(f.AcceptedAfter))
+	}
+	return fmt.Sprintf("%.0f to %.0f s", math.Floor(float64(f.AcceptedAfter)), math.Ceil(float64(f.RefusedAfter)-0.5))
 }
