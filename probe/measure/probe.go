@@ -47,7 +47,7 @@ type Probe struct {
 	// GraceLimit is the longest grace period that is looked for. If 0, it is 65 seconds.
 	GraceLimit time.Duration
 	// WaitLimit is how long a run waits on purpose, beside the search: for a token to
-	// expire. If 0, it is 20 seconds.
+	// expire. If 0, it is 20 seconds, or what is left of two minutes.
 	WaitLimit time.Duration
 	// RequestLimit is how many requests a run sends. If 0, it is 150.
 	RequestLimit int

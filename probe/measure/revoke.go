@@ -18,10 +18,7 @@ func (r *run) tryExpiry(ctx context.Context, pool []*session) {
 	if len(places) == 0 || len(alive) == 0 {
 		return
 	}
-	limit := r.WaitLimit
-	if limit <= 0 {
-		limit = 20 * time.Second
-	}
+	limit := r.waitLimit()
 	tok := alive[0].tok
 	for _, s := range alive[1:] {
 		if s.tok.Expiry.Before(tok.Expiry) {
@@ -46,6 +43,15 @@ func (r *run) tryExpiry(ctx context.Context, pool []*session) {
 	for _, p := range places {
 		p.said.Expired = r.ask(ctx, r.urlOf(p), tok.AccessToken)
 	}
+}
+
+// waitLimit is how long there is to wait: less after a long search, unless somebody wants more.
+func (r *run) waitLimit() time.Duration {
+	if r.WaitLimit > 0 {
+		return r.WaitLimit
+	}
+	const wait, whole = 20 * time.Second, 105 * time.Second
+	return min(wait, whole-time.Since(r.began)+r.users)
 }
 
 // places are those that accept a good token.

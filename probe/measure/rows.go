@@ -76,7 +76,7 @@ func (t *table) answer(name string, a Answer, yes, no string) {
 
 func (r *Report) clientRows(t *table) {
 	for _, m := range r.Client.Methods {
-		t.answer("client authentication", m.Works, m.Method+" works ("+m.Reply+")", m.Method+" does not work ("+m.Reply+")")
+		t.answer("client authentication", m.Works, m.Method+": works ("+m.Reply+")", m.Method+": refused ("+m.Reply+")")
 	}
 	t.answer("wrong secret", r.Client.Checked, "refused", "not told from the right one by the token endpoint")
 	t.answer("PKCE", r.Request.PKCE, "checked: a wrong verifier is refused", "not checked: a wrong verifier is accepted")

@@ -110,9 +110,7 @@ func (s *search) next(ctx context.Context) (first *session, at time.Time) {
 	s.renew(ctx, ages[len(ages)-1])
 	free := living(s.pool)
 	slices.SortFunc(free, func(a, b *session) int { return a.got.Compare(b.got) }) // oldest first
-	n := min(len(free), len(ages))
-	for i := n; i > 0; i-- {
-		age := ages[i*(len(ages)+1)/(n+1)-1]
+	for _, age := range s.spread(ages, len(free)) {
 		one := s.assign(ctx, &free, age)
 		if one == nil {
 			continue
@@ -122,6 +120,20 @@ func (s *search) next(ctx context.Context) (first *session, at time.Time) {
 		}
 	}
 	return first, at
+}
+
+// spread returns n of the ages, the largest first: those that cut them into equal parts. While
+// nothing was refused, one session waits for the limit, which takes longest.
+func (s *search) spread(ages []time.Duration, n int) (some []time.Duration) {
+	if s.hi == 0 && n > 1 {
+		last := len(ages) - 1
+		some, ages, n = append(some, ages[last]), ages[:last], n-1
+	}
+	n = min(n, len(ages))
+	for i := n; i > 0; i-- {
+		some = append(some, ages[i*(len(ages)+1)/(n+1)-1])
+	}
+	return some
 }
 
 // renew rotates each session that waits for nothing: it has no used refresh token, or one that

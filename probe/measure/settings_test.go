@@ -183,3 +183,12 @@ func grace(t *testing.T, f measure.RefreshFacts, c setting) {
 		}
 	}
 }
+
+func TestZZ(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute}, Ahead: 90 * time.Second}, func(p *measure.Probe) { p.Progress = func(s string) { t.Log(s) } })
+		var b strings.Builder
+		_ = r.WriteTable(&b)
+		t.Log("\n" + b.String() + r.Literal() + r.MarkdownRow("x"))
+	})
+}
