@@ -69,7 +69,11 @@ func (r *run) tryMethods(ctx context.Context) {
 		return
 	}
 	r.say("client: trying %d ways to authenticate", len(all))
-	for _, m := range all {
+	for i, m := range all {
+		if m.raw && r.report.Client.Methods[i-1].Works == Yes {
+			r.report.Client.Methods = append(r.report.Client.Methods, MethodFact{Method: m.String()})
+			continue // as it should be
+		}
 		reply, refused := r.authenticate(ctx, r.with(m))
 		fact := MethodFact{Method: m.String(), Reply: reply}
 		if reply != "" {

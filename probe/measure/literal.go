@@ -102,6 +102,9 @@ func (r *Report) writeSource(b *strings.Builder) {
 	if value, reason := r.grace(); value != "" {
 		field(b, "GracePeriod", value, reason)
 	}
+	if r.Refresh.LoginEndsOthers == Yes {
+		b.WriteString("\t// A further login of the same user ends the session before: one Key for each user, and no login on the side.\n")
+	}
 	b.WriteString("\t// Store and Key keep the session between processes; the result of a login goes into src.SetToken.\n")
 	switch f := r.Refresh; {
 	case f.OldAccessDies == Yes:

@@ -47,7 +47,7 @@ type Probe struct {
 	// GraceLimit is the longest grace period that is looked for. If 0, it is 65 seconds.
 	GraceLimit time.Duration
 	// WaitLimit is how long a run waits on purpose, beside the search: for a token to
-	// expire. If 0, it is 20 seconds, or what is left of two minutes.
+	// expire. If 0, it is 35 seconds, or what is left of two minutes.
 	WaitLimit time.Duration
 	// RequestLimit is how many requests a run sends. If 0, it is 150.
 	RequestLimit int
@@ -189,11 +189,11 @@ func (r *run) all(ctx context.Context) error {
 	r.describe(first)
 	r.askPlaces(ctx, first)
 	r.introspect(ctx, first.tok)
-	pool := []*session{first}
-	if more := r.tryPKCE(ctx); more != nil {
-		pool = append(pool, more)
+	refreshes := r.tryRefresh(ctx, first)
+	pool := r.join(ctx, []*session{first}, r.tryPKCE(ctx))
+	if refreshes {
+		pool = r.another(ctx, r.tryReuse(ctx, pool))
 	}
-	pool = r.tryRefresh(ctx, pool)
 	r.tryExpiry(ctx, pool)
 	r.tryRevocation(ctx, pool)
 	return nil

@@ -35,23 +35,21 @@ func (r *run) rotate(ctx context.Context, s *session) error {
 	return nil
 }
 
-// tryRefresh finds what a refresh does, and what a refresh token is worth that was used. It
-// returns the sessions that there are.
-func (r *run) tryRefresh(ctx context.Context, pool []*session) []*session {
-	s, f := pool[0], &r.report.Refresh
+// tryRefresh finds what a refresh does, and reports whether it works.
+func (r *run) tryRefresh(ctx context.Context, s *session) bool {
+	f := &r.report.Refresh
 	if s.tok.RefreshToken == "" {
 		r.report.missing("refresh", "there is no refresh token: ask for offline_access, or for what your server wants")
-		return pool
+		return false
 	}
 	r.say("refresh: the first one")
 	before := s.tok
 	if err := r.rotate(ctx, s); err != nil {
-		f.Works = ""
 		if refused(err) {
 			f.Works = No
 		}
 		r.report.missing("rotation", "the refresh failed: "+replyOf(err))
-		return pool
+		return false
 	}
 	f.Works, f.Rotates = Yes, answer(s.parent != nil)
 	if f.OldAccessDies = r.dead(ctx, before); f.OldAccessDies == "" {
@@ -59,16 +57,54 @@ func (r *run) tryRefresh(ctx context.Context, pool []*session) []*session {
 	}
 	if f.Rotates == No {
 		r.again(ctx, s)
+	}
+	return true
+}
+
+// again uses a refresh token that is not rotated once more.
+func (r *run) again(ctx context.Context, s *session) {
+	if err := r.rotate(ctx, s); refused(err) {
+		r.report.Refresh.Rotates = "" // neither
+		r.report.missing("rotation", "a refresh gives no other refresh token, and the same one is then refused: "+replyOf(err))
+		s.dead = true
+	}
+}
+
+// join adds a further session of the same user to the pool. The first time it looks whether
+// those before have ended by that.
+func (r *run) join(ctx context.Context, pool []*session, more *session) []*session {
+	if more == nil {
 		return pool
 	}
-	if !r.may(ctx, steps.reuse) {
+	f := &r.report.Refresh
+	if before := living(pool); f.LoginEndsOthers == "" && len(before) > 0 && f.Works == Yes {
+		err := r.rotate(ctx, before[0])
+		if err == nil || refused(err) {
+			f.LoginEndsOthers = answer(err != nil)
+		}
+	}
+	if f.LoginEndsOthers == Yes {
+		for _, s := range pool {
+			s.dead = true
+		}
+	}
+	return append(pool, more)
+}
+
+// tryReuse finds what a refresh token is worth that was used. It returns the sessions that
+// there are.
+func (r *run) tryReuse(ctx context.Context, pool []*session) []*session {
+	f := &r.report.Refresh
+	alive := living(pool)
+	if f.Rotates != Yes || len(alive) == 0 || !r.may(ctx, steps.reuse) {
+		return pool
+	}
+	s := alive[0]
+	if err := r.rotate(ctx, s); err != nil {
+		r.report.missing("reuse", "a refresh failed: "+replyOf(err))
 		return pool
 	}
 	// What is found here is found right after the rotation, which takes no time.
-	if err := r.rotate(ctx, s); err != nil {
-		r.report.missing("reuse", "the second refresh failed: "+replyOf(err))
-		return pool
-	}
 	r.say("reuse: sending a used refresh token at once")
 	r.present(ctx, s)
 	if f.Grace == Yes && r.may(ctx, steps.grace) {
@@ -112,15 +148,6 @@ func (r *run) ancestor(ctx context.Context, alive []*session) {
 	}
 }
 
-// again uses a refresh token that is not rotated once more.
-func (r *run) again(ctx context.Context, s *session) {
-	if err := r.rotate(ctx, s); refused(err) {
-		r.report.Refresh.Rotates = "" // neither
-		r.report.missing("rotation", "a refresh gives no other refresh token, and the same one is then refused: "+replyOf(err))
-		s.dead = true
-	}
-}
-
 // present sends the used refresh token of s again, and notes what comes of it. It reports
 // whether the server has said yes or no, and how old the rotation is: not less than least if
 // it was accepted, and not more than most if it was refused.
@@ -130,7 +157,6 @@ func (r *run) present(ctx context.Context, s *session) (accepted, known bool, le
 	if f.ReuseEndsAccess == "" {
 		lives = r.alive(ctx, s.tok)
 	}
-	f.Attempts++
 	parent, child := s.parent, s.tok
 	s.parent = nil
 	tok, sent, got, err := r.refresh(ctx, parent)

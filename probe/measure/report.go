@@ -140,10 +140,11 @@ type RefreshFacts struct {
 	// Ancestors is whether one that was used twice ago is accepted, too.
 	Ancestors Answer `json:"older_accepted,omitempty"`
 	// ReuseReply is what the server says to a refresh token that it does not accept again.
-	ReuseReply         string `json:"reuse_reply,omitempty"`
-	ReuseEndsSession   Answer `json:"reuse_ends_session,omitempty"`
-	ReuseEndsAccess    Answer `json:"reuse_ends_access_tokens,omitempty"`
-	Sessions, Attempts int    `json:"-"` // of the search
+	ReuseReply       string `json:"reuse_reply,omitempty"`
+	ReuseEndsSession Answer `json:"reuse_ends_session,omitempty"`
+	ReuseEndsAccess  Answer `json:"reuse_ends_access_tokens,omitempty"`
+	// LoginEndsOthers is whether another login of the same user ends the sessions before.
+	LoginEndsOthers Answer `json:"login_ends_others,omitempty"`
 }
 
 // RevocationFacts are about RFC 7009.
@@ -177,6 +178,8 @@ type Replies struct {
 	MadeUp  *Reply `json:"made_up,omitempty"`
 	Expired *Reply `json:"expired,omitempty"`
 	Revoked *Reply `json:"revoked,omitempty"`
+	// AcceptedLate is how long after its expiry a token was still accepted.
+	AcceptedLate Seconds `json:"accepted_after_expiry,omitempty"`
 	// Blind is whether a made-up token gets the status of a good one: the status says nothing.
 	Blind bool `json:"blind,omitempty"`
 }

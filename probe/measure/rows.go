@@ -129,6 +129,7 @@ func (r *Report) refreshRows(t *table) {
 	t.add("refused reuse", f.ReuseReply)
 	t.answer("after refused reuse, the session", f.ReuseEndsSession, "has ended", "goes on")
 	t.answer("after refused reuse, access tokens", f.ReuseEndsAccess, "are rejected", "are still accepted")
+	t.answer("another login of the user", f.LoginEndsOthers, "ends the sessions before", "leaves the sessions before")
 	v := r.Revoke
 	t.answer("revocation", v.Works, "works", "does not work")
 	t.answer("revoked refresh token", v.EndsSession, "refused", "still accepted")
@@ -167,6 +168,9 @@ func (r *Report) placeRows(t *table) {
 			{"an expired token", p.said.Expired}, {"a revoked token", p.said.Revoked},
 		} {
 			t.add(p.name+" to "+reply.kind, reply.reply.String())
+		}
+		if late := p.said.AcceptedLate; late > 0 {
+			t.add(p.name, "accepts a token "+tenths(late)+" s after its expiry")
 		}
 		if p.said.Blind {
 			t.add(p.name, "its status does not tell a good token from a made-up one: look into the body")

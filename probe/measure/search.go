@@ -37,7 +37,6 @@ func (r *run) search(ctx context.Context, pool []*session) []*session {
 		s.limit = 65 * time.Second
 	}
 	s.pool = r.fill(ctx, pool)
-	r.report.Refresh.Sessions = len(living(s.pool))
 	s.deadline = time.Now().Add(searchTime + max(0, s.limit-65*time.Second))
 	for {
 		next, at := s.next(ctx)
@@ -62,21 +61,28 @@ func (r *run) search(ctx context.Context, pool []*session) []*session {
 	return s.pool
 }
 
-// fill logs in until there are as many sessions as a search may use.
+// fill logs in until there are as many sessions as a search may use. Where a login ends those
+// before, there is one at a time.
 func (r *run) fill(ctx context.Context, pool []*session) []*session {
-	want := r.Sessions
-	if want <= 0 {
-		want = 4
-	}
-	for len(living(pool)) < want {
+	for len(living(pool)) < r.sessions() {
+		if r.report.Refresh.LoginEndsOthers == Yes && len(living(pool)) > 0 {
+			break
+		}
 		s, err := r.signIn(ctx, signIn{})
 		if err != nil || s.tok.RefreshToken == "" {
 			r.report.missing("grace: sessions", "a further login failed")
 			break
 		}
-		pool = append(pool, s)
+		pool = r.join(ctx, pool, s)
 	}
 	return pool
+}
+
+func (r *run) sessions() int {
+	if r.Sessions <= 0 {
+		return 4
+	}
+	return r.Sessions
 }
 
 func (s *search) until() string {
@@ -106,6 +112,9 @@ func (s *search) next(ctx context.Context) (first *session, at time.Time) {
 	ages := s.open()
 	if len(ages) == 0 {
 		return nil, at
+	}
+	if s.report.Refresh.LoginEndsOthers == Yes && len(living(s.pool)) == 0 && len(s.pool) < s.sessions()+2 && time.Now().Add(ages[0]).Before(s.deadline) {
+		s.pool = s.fill(ctx, s.pool) // one more
 	}
 	s.renew(ctx, ages[len(ages)-1])
 	free := living(s.pool)

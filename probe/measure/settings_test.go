@@ -3,21 +3,47 @@ package measure_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"example.com/authtrip/authtriptest"
+	"example.com/authtrip/login"
+	"example.com/authtrip/probe/internal/site"
 	"example.com/authtrip/probe/measure"
 )
 
+const (
+	issuer = "https://as.example"
+	apiURL = "https://api.example/api"
+)
+
+// probe returns a Probe of a site, on a network in memory.
+func probe(t testing.TB, s *site.Site) *measure.Probe {
+	t.Helper()
+	s.Start(issuer)
+	network := authtriptest.NewNetwork(t)
+	network.Handle(issuer, s)
+	network.Handle("https://api.example", s)
+	return &measure.Probe{
+		Client: &login.Client{
+			Provider: &login.Provider{Issuer: issuer, HTTPClient: &http.Client{Transport: network}},
+			ID:       site.ClientID, Secret: site.ClientSecret,
+			RedirectURL: "http://127.0.0.1:9/callback", Scopes: []string{"openid", "offline_access"},
+		},
+		API:       apiURL,
+		Authorize: site.Agent(network),
+	}
+}
+
 // run probes a site in a bubble, and holds what every run is held to: less than two minutes, and
 // nothing printed that is secret.
-func run(t *testing.T, s *site, change func(*measure.Probe)) *measure.Report {
+func run(t *testing.T, s *site.Site, change func(*measure.Probe)) *measure.Report {
 	t.Helper()
 	var lines bytes.Buffer
-	p := s.probe(t)
+	p := probe(t, s)
 	p.Progress = func(line string) { lines.WriteString(line + "\n") }
 	if change != nil {
 		change(p)
@@ -33,13 +59,13 @@ func run(t *testing.T, s *site, change func(*measure.Probe)) *measure.Report {
 	if r.Requests > 150 {
 		t.Errorf("the run took %d requests", r.Requests)
 	}
-	s.leaks(t, r, lines.String())
+	leaks(t, s, r, lines.String())
 	t.Logf("%.0f s, %d requests, %d logins", float64(r.Seconds), r.Requests, r.Logins)
 	return r
 }
 
 // leaks looks for secrets in everything that a run says.
-func (s *site) leaks(t *testing.T, r *measure.Report, lines string) {
+func leaks(t *testing.T, s *site.Site, r *measure.Report, lines string) {
 	t.Helper()
 	var all bytes.Buffer
 	all.WriteString(lines)
@@ -52,8 +78,8 @@ func (s *site) leaks(t *testing.T, r *measure.Report, lines string) {
 	}
 	all.Write(doc)
 	all.WriteString(r.Literal() + r.MarkdownRow("x"))
-	for _, word := range s.secret {
-		if word != "" && strings.Contains(all.String(), word) {
+	for _, word := range s.Secrets() {
+		if strings.Contains(all.String(), word) {
 			t.Errorf("a secret of kind %.3s… is printed", word)
 		}
 	}
@@ -62,7 +88,7 @@ func (s *site) leaks(t *testing.T, r *measure.Report, lines string) {
 // What is configured at a server, and what the probe has to find.
 type setting struct {
 	name       string
-	site       *site
+	site       *site.Site
 	rotates    measure.Answer
 	grace      time.Duration // what is configured; negative is for ever, as far as it is looked for
 	endsAll    measure.Answer
@@ -74,49 +100,49 @@ type setting struct {
 
 func settings() []setting {
 	return []setting{
-		{name: "no rotation", site: &site{Server: &authtriptest.Server{}}, rotates: "no", oldDies: "no", set: "authtrip.GraceForever"},
+		{name: "no rotation", site: &site.Site{Server: &authtriptest.Server{}}, rotates: "no", oldDies: "no", set: "authtrip.GraceForever"},
 		{
-			name: "no rotation, tokens die", site: &site{Server: &authtriptest.Server{RevokeOnRefresh: true}},
+			name: "no rotation, tokens die", site: &site.Site{Server: &authtriptest.Server{RevokeOnRefresh: true}},
 			rotates: "no", oldDies: "yes", set: "authtrip.GraceForever",
 		},
 		{
-			name: "rotation, no grace", site: &site{Server: &authtriptest.Server{Rotate: true}},
+			name: "rotation, no grace", site: &site.Site{Server: &authtriptest.Server{Rotate: true}},
 			rotates: "yes", endsAll: "yes", endsAccess: "yes", oldDies: "no", set: "-1",
 		},
 		{
-			name: "rotation, no grace, tokens die", site: &site{Server: &authtriptest.Server{Rotate: true, RevokeOnRefresh: true}},
+			name: "rotation, no grace, tokens die", site: &site.Site{Server: &authtriptest.Server{Rotate: true, RevokeOnRefresh: true}},
 			rotates: "yes", endsAll: "yes", endsAccess: "yes", oldDies: "yes", set: "-1",
 		},
 		{
-			name: "rotation, no grace, reuse ends nothing", site: &site{ReuseKeeps: true, Server: &authtriptest.Server{Rotate: true}},
+			name: "rotation, no grace, reuse ends nothing", site: &site.Site{ReuseKeeps: true, Server: &authtriptest.Server{Rotate: true}},
 			rotates: "yes", endsAll: "no", endsAccess: "no", oldDies: "no", set: "authtrip.GraceForever",
 		},
 		{
-			name: "grace of 10 s", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 10 * time.Second}},
+			name: "grace of 10 s", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 10 * time.Second}},
 			rotates: "yes", grace: 10 * time.Second, endsAll: "yes", endsAccess: "yes", oldDies: "no", ancestors: "no", set: "8 * time.Second",
 		},
 		{
-			name: "grace of 10 s, reuse ends nothing", site: &site{ReuseKeeps: true, Server: &authtriptest.Server{Rotate: true, ReuseGrace: 10 * time.Second}},
+			name: "grace of 10 s, reuse ends nothing", site: &site.Site{ReuseKeeps: true, Server: &authtriptest.Server{Rotate: true, ReuseGrace: 10 * time.Second}},
 			rotates: "yes", grace: 10 * time.Second, endsAll: "no", endsAccess: "no", oldDies: "no", ancestors: "no", set: "8 * time.Second",
 		},
 		{
-			name: "grace of 3 s", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 3 * time.Second}},
+			name: "grace of 3 s", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 3 * time.Second}},
 			rotates: "yes", grace: 3 * time.Second, endsAll: "yes", endsAccess: "yes", oldDies: "no", ancestors: "no", set: "1 * time.Second",
 		},
 		{
-			name: "grace of 30 s, tokens die", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 30 * time.Second, RevokeOnRefresh: true}},
+			name: "grace of 30 s, tokens die", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 30 * time.Second, RevokeOnRefresh: true}},
 			rotates: "yes", grace: 30 * time.Second, endsAll: "yes", endsAccess: "yes", oldDies: "yes", ancestors: "no", set: "25 * time.Second",
 		},
 		{
-			name: "grace of 60 s", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute}},
+			name: "grace of 60 s", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute}},
 			rotates: "yes", grace: time.Minute, endsAll: "yes", endsAccess: "yes", oldDies: "no", ancestors: "no", set: "52 * time.Second",
 		},
 		{
-			name: "grace of 60 s, tokens of 20 s", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute, Lifetime: 20 * time.Second}},
+			name: "grace of 60 s, tokens of 20 s", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute, Lifetime: 20 * time.Second}},
 			rotates: "yes", grace: time.Minute, endsAll: "yes", endsAccess: "yes", oldDies: "no", ancestors: "no", set: "52 * time.Second",
 		},
 		{
-			name: "grace without an end", site: &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 24 * time.Hour}},
+			name: "grace without an end", site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 24 * time.Hour}},
 			rotates: "yes", grace: -1, endsAll: "yes", endsAccess: "yes", oldDies: "no", ancestors: "no", set: "58 * time.Second",
 		},
 	}
@@ -182,13 +208,4 @@ func grace(t *testing.T, f measure.RefreshFacts, c setting) {
 			t.Errorf("grace: found %s to %s, which is not exact", lo, hi)
 		}
 	}
-}
-
-func TestZZ(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := run(t, &site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: time.Minute}, Ahead: 90 * time.Second}, func(p *measure.Probe) { p.Progress = func(s string) { t.Log(s) } })
-		var b strings.Builder
-		_ = r.WriteTable(&b)
-		t.Log("\n" + b.String() + r.Literal() + r.MarkdownRow("x"))
-	})
 }

@@ -1,4 +1,6 @@
-package measure_test
+// Package site is an authorization server for the tests of the probe: that of authtriptest,
+// with a login and with what servers in the field do differently.
+package site
 
 import (
 	"context"
@@ -10,27 +12,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip/authtriptest"
-	"example.com/authtrip/login"
-	"example.com/authtrip/probe/measure"
 )
 
+// User is who logs in, and ClientSecret what the client has: neither may be printed.
 const (
-	issuer      = "https://as.example"
-	apiURL      = "https://api.example/api"
-	redirectURL = "http://127.0.0.1:9/callback"
-	user        = "alice-4711"
-	clientWord  = "the secret of the client: 100%"
+	User         = "alice-4711"
+	ClientSecret = "the secret of the client: 100%"
+	ClientID     = "client"
 )
 
-// A site is authtriptest's server with what it does not have: the authorization endpoint with
+// A Site is authtriptest's server with what it does not have: the authorization endpoint with
 // PKCE, iss and pushed requests, and settings that servers in the field have.
-type site struct {
+type Site struct {
 	*authtriptest.Server
 	// ReuseKeeps refuses a used refresh token, and ends nothing by that.
 	ReuseKeeps bool
@@ -54,13 +52,13 @@ type site struct {
 	secret []string              // everything that must not be printed
 }
 
-func (s *site) keep(words ...string) {
+func (s *Site) keep(words ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secret = append(s.secret, words...)
 }
 
-func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", time.Now().Add(s.Ahead).UTC().Format(http.TimeFormat))
 	for name, values := range s.Header {
 		w.Header()[name] = values
@@ -92,11 +90,11 @@ func answerJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-func (s *site) metadata(w http.ResponseWriter, _ *http.Request) {
+func (s *Site) metadata(w http.ResponseWriter, _ *http.Request) {
 	m := map[string]any{
-		"issuer": issuer, "authorization_endpoint": issuer + "/authorize", "token_endpoint": issuer + "/token",
-		"revocation_endpoint": issuer + "/revoke", "userinfo_endpoint": issuer + "/userinfo", "jwks_uri": issuer + "/keys",
-		"pushed_authorization_request_endpoint": issuer + "/par", "id_token_signing_alg_values_supported": []string{"ES256"},
+		"issuer": s.Issuer, "authorization_endpoint": s.Issuer + "/authorize", "token_endpoint": s.Issuer + "/token",
+		"revocation_endpoint": s.Issuer + "/revoke", "userinfo_endpoint": s.Issuer + "/userinfo", "jwks_uri": s.Issuer + "/keys",
+		"pushed_authorization_request_endpoint": s.Issuer + "/par", "id_token_signing_alg_values_supported": []string{"ES256"},
 		"authorization_response_iss_parameter_supported": true, "code_challenge_methods_supported": []string{"S256"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
 	}
@@ -106,7 +104,7 @@ func (s *site) metadata(w http.ResponseWriter, _ *http.Request) {
 	answerJSON(w, http.StatusOK, m)
 }
 
-func (s *site) remember(form url.Values) (name string) {
+func (s *Site) remember(form url.Values) (name string) {
 	name = "code-" + rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +116,7 @@ func (s *site) remember(form url.Values) (name string) {
 	return name
 }
 
-func (s *site) recall(name string) url.Values {
+func (s *Site) recall(name string) url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	form := s.codes[name]
@@ -126,7 +124,7 @@ func (s *site) recall(name string) url.Values {
 	return form
 }
 
-func (s *site) push(w http.ResponseWriter, r *http.Request) {
+func (s *Site) push(w http.ResponseWriter, r *http.Request) {
 	if s.NoPAR {
 		http.NotFound(w, r)
 		return
@@ -135,20 +133,20 @@ func (s *site) push(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, http.StatusCreated, map[string]any{"request_uri": s.remember(r.PostForm), "expires_in": 60})
 }
 
-func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
+func (s *Site) authorize(w http.ResponseWriter, r *http.Request) {
 	asked := r.URL.Query()
 	if at := asked.Get("request_uri"); at != "" {
 		asked = s.recall(at)
 	}
 	back := url.Values{"code": {s.remember(asked)}, "state": {asked.Get("state")}}
 	if !s.NoIss {
-		back.Set("iss", issuer)
+		back.Set("iss", s.Issuer)
 	}
 	http.Redirect(w, r, asked.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
 }
 
 // token answers what authtriptest's server cannot, and keeps what must not be printed.
-func (s *site) token(w http.ResponseWriter, r *http.Request) {
+func (s *Site) token(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	form := r.PostForm
 	s.keep(form.Get("code_verifier"), form.Get("refresh_token"))
@@ -193,7 +191,7 @@ func (s *site) token(w http.ResponseWriter, r *http.Request) {
 // keeper keeps the tokens of an answer.
 type keeper struct {
 	http.ResponseWriter
-	s *site
+	s *Site
 }
 
 func (k *keeper) Write(b []byte) (int, error) {
@@ -209,8 +207,8 @@ func (k *keeper) Write(b []byte) (int, error) {
 }
 
 // grant answers a code: the ID token has the nonce of the request.
-func (s *site) grant(w http.ResponseWriter, asked url.Values) {
-	tok := s.Issue(user, strings.Fields(asked.Get("scope"))...)
+func (s *Site) grant(w http.ResponseWriter, asked url.Values) {
+	tok := s.Issue(User, strings.Fields(asked.Get("scope"))...)
 	raw, _ := tok.Extra("id_token").(string)
 	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(raw, ".")[1])
 	var claims map[string]any
@@ -224,41 +222,41 @@ func (s *site) grant(w http.ResponseWriter, asked url.Values) {
 		m["expires_in"] = tok.ExpiresIn
 	}
 	if s.Member != "" {
-		m[s.Member] = user
+		m[s.Member] = User
 	}
 	s.keep(tok.AccessToken, tok.RefreshToken, asked.Get("nonce"))
 	answerJSON(w, http.StatusOK, m)
 }
 
-// probe returns a Probe of a site, on a network in memory, whose user agent says yes to everything.
-func (s *site) probe(t testing.TB) *measure.Probe {
-	t.Helper()
-	s.Issuer, s.ClientSecret = issuer, clientWord
-	s.keep(user, clientWord, url.QueryEscape(clientWord))
-	network := authtriptest.NewNetwork(t)
-	network.Handle(issuer, s)
-	network.Handle("https://api.example", s)
+// Start makes the site that of issuer, whose client is [ClientID] with [ClientSecret].
+func (s *Site) Start(issuer string) {
+	s.Issuer, s.ClientSecret = issuer, ClientSecret
+	s.keep(User, ClientSecret, url.QueryEscape(ClientSecret))
+}
+
+// Secrets returns everything that must not be printed.
+func (s *Site) Secrets() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.secret), func(word string) bool { return word == "" })
+}
+
+// Agent returns a user agent that goes where it is sent, and returns where it is sent back to.
+func Agent(base http.RoundTripper) func(ctx context.Context, at string) (*url.URL, error) {
 	client := &http.Client{
-		Transport:     network,
+		Transport:     base,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &measure.Probe{
-		Client: &login.Client{
-			Provider: &login.Provider{Issuer: issuer, HTTPClient: client},
-			ID:       "client", Secret: clientWord, RedirectURL: redirectURL, Scopes: []string{"openid", "offline_access"},
-		},
-		API: apiURL,
-		Authorize: func(ctx context.Context, at string) (*url.URL, error) {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-			if err != nil {
-				return nil, err
-			}
-			resp, err := client.Do(req)
-			if err != nil {
-				return nil, err
-			}
-			_ = resp.Body.Close()
-			return resp.Location()
-		},
+	return func(ctx context.Context, at string) (*url.URL, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		_ = resp.Body.Close()
+		return resp.Location()
 	}
 }
