@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/login"
 )
 
@@ -87,11 +88,25 @@ func (p *Probe) Run(ctx context.Context) (*Report, error) {
 		return new(Report), errors.New("probe: Probe.Client, or its Provider, is nil")
 	}
 	r := newRun(p)
-	err := r.all(ctx)
+	err := p.checkAPI()
+	if err == nil {
+		err = r.all(ctx)
+	}
 	r.rec.into(r.report)
 	r.report.Seconds = seconds(time.Since(r.began) - r.users)
 	r.report.Logins = r.logins
 	return r.report, err
+}
+
+// checkAPI holds the API to what a token may be sent to.
+func (p *Probe) checkAPI() error {
+	if p.API == "" {
+		return nil
+	}
+	if _, err := identity.URL(p.API, true, p.Client.Provider.AllowInsecureHTTP); err != nil {
+		return fmt.Errorf("probe: Probe.API %w", err)
+	}
+	return nil
 }
 
 // A run is one call of Run.

@@ -39,7 +39,7 @@ func (r *run) rotate(ctx context.Context, s *session) error {
 func (r *run) tryRefresh(ctx context.Context, s *session) bool {
 	f := &r.report.Refresh
 	if s.tok.RefreshToken == "" {
-		r.report.missing("refresh", "there is no refresh token: ask for offline_access, or for what your server wants")
+		r.report.missing("refresh", "there is no refresh token: ask for offline_access, with prompt=consent, or for what your server wants")
 		return false
 	}
 	r.say("refresh: the first one")
