@@ -46,6 +46,8 @@ type Site struct {
 	// Member is added to token responses and user info.
 	Member string
 	Header http.Header // of each answer
+	// NoRefreshToken gives none.
+	NoRefreshToken bool
 
 	mu     sync.Mutex
 	codes  map[string]url.Values // authorization requests, by code or request_uri
@@ -220,6 +222,9 @@ func (s *Site) grant(w http.ResponseWriter, asked url.Values) {
 	}
 	if tok.ExpiresIn > 0 {
 		m["expires_in"] = tok.ExpiresIn
+	}
+	if s.NoRefreshToken {
+		delete(m, "refresh_token")
 	}
 	if s.Member != "" {
 		m[s.Member] = User
