@@ -322,3 +322,20 @@ func TestPlainHTTPAPIGetsNoToken(t *testing.T) {
 		}
 	})
 }
+
+// TestLoginThatEndsTheSessionBefore is dex: with one refresh token for a user and a client, the
+// sessions of a search end one another, so that there is one at a time.
+func TestLoginThatEndsTheSessionBefore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		grace := 10 * time.Second
+		s := &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: grace}, OneSession: true}
+		r := run(t, s, nil)
+		f := r.Refresh
+		if f.LoginEndsOthers != measure.Yes || !strings.Contains(r.Literal(), "A further login") {
+			t.Errorf("another login ends others: %q", f.LoginEndsOthers)
+		}
+		if f.Grace != measure.Yes || f.AcceptedAfter.Duration() > grace || f.RefusedAfter.Duration() < grace || f.RefusedAfter > 20 {
+			t.Errorf("grace: found %v to %v", f.AcceptedAfter, f.RefusedAfter)
+		}
+	})
+}

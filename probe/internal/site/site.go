@@ -48,9 +48,12 @@ type Site struct {
 	Header http.Header // of each answer
 	// NoRefreshToken gives none.
 	NoRefreshToken bool
+	// OneSession ends the session of the user with another login.
+	OneSession bool
 
 	mu     sync.Mutex
 	codes  map[string]url.Values // authorization requests, by code or request_uri
+	before string                // a refresh token of the last login
 	secret []string              // everything that must not be printed
 }
 
@@ -230,6 +233,13 @@ func (s *Site) grant(w http.ResponseWriter, asked url.Values) {
 		m[s.Member] = User
 	}
 	s.keep(tok.AccessToken, tok.RefreshToken, asked.Get("nonce"))
+	s.mu.Lock()
+	before := s.before
+	s.before = tok.RefreshToken
+	s.mu.Unlock()
+	if s.OneSession && before != "" {
+		s.Revoke(before)
+	}
 	answerJSON(w, http.StatusOK, m)
 }
 
