@@ -15,6 +15,8 @@ import (
 	"example.com/authtrip/login"
 )
 
+const authBasic = "client_secret_basic"
+
 // A method is one way in which the client can say who it is.
 type method struct {
 	name string
@@ -38,9 +40,9 @@ func (r *run) methods() (all []method) {
 		all = append(all, method{"private_key_jwt", false})
 	}
 	if c.Secret != "" {
-		all = append(all, method{"client_secret_basic", false})
+		all = append(all, method{authBasic, false})
 		if url.QueryEscape(c.ID) != c.ID || url.QueryEscape(c.Secret) != c.Secret {
-			all = append(all, method{"client_secret_basic", true})
+			all = append(all, method{authBasic, true})
 		}
 		all = append(all, method{"client_secret_post", false})
 		if len(c.Secret) >= 32 && slices.Contains(r.meta.TokenEndpointAuthMethods, "client_secret_jwt") {
@@ -91,7 +93,7 @@ func (r *run) tryMethods(ctx context.Context) {
 
 func (r *run) offered() []string {
 	if r.meta.TokenEndpointAuthMethods == nil {
-		return []string{"client_secret_basic"} // RFC 8414, section 2
+		return []string{authBasic} // RFC 8414, section 2
 	}
 	return r.meta.TokenEndpointAuthMethods
 }

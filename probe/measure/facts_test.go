@@ -106,7 +106,7 @@ func TestClientAuthenticationIsFound(t *testing.T) {
 					t.Errorf("%s: works %q", m.Method, m.Works)
 				}
 			}
-			if !strings.Contains(r.Literal(), "AuthMethod: \""+only+"\"") {
+			if !strings.Contains(folded(r.Literal()), "AuthMethod: \""+only+"\"") {
 				t.Error("it is not in the settings")
 			}
 		})
@@ -125,7 +125,7 @@ func TestClockDifferenceIsFound(t *testing.T) {
 					t.Errorf("%s: found %v, want %v", c.Host, c.Ahead, ahead)
 				}
 			}
-			if len(r.Clocks) != 2 || set == "" == strings.Contains(r.Literal(), "ClockSkew") || !strings.Contains(r.Literal(), set) {
+			if len(r.Clocks) != 2 || set == "" == strings.Contains(r.Literal(), "ClockSkew") || !strings.Contains(folded(r.Literal()), set) {
 				t.Errorf("with %v the settings are\n%s", ahead, r.Literal())
 			}
 		})

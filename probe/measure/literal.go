@@ -2,6 +2,7 @@ package measure
 
 import (
 	"fmt"
+	"go/format"
 	"math"
 	"net/url"
 	"strings"
@@ -25,7 +26,11 @@ func (r *Report) Literal() string {
 		r.writeSource(&b)
 	}
 	r.writeTransport(&b)
-	return b.String()
+	text, err := format.Source([]byte(b.String()))
+	if err != nil {
+		return b.String() // as it is: a test has all kinds formatted
+	}
+	return string(text)
 }
 
 func (r *Report) writeClient(b *strings.Builder) {
@@ -59,7 +64,7 @@ func (r *Report) writeClient(b *strings.Builder) {
 func (r *Report) methodReason() string {
 	var others []string
 	for _, m := range r.Client.Methods {
-		if m.Works == No {
+		if m.Works == No && m.Method != (method{authBasic, true}).String() {
 			others = append(others, m.Method+" was refused ("+m.Reply+")")
 		}
 	}

@@ -2,6 +2,7 @@ package measure_test
 
 import (
 	"fmt"
+	"go/format"
 	"net/http"
 	"os"
 	"os/exec"
@@ -164,12 +165,49 @@ func TestEachSettingHasItsReason(t *testing.T) {
 		s := &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 10 * time.Second}, Ahead: time.Hour / 20}
 		literal := run(t, s, nil).Literal()
 		for _, name := range []string{"AuthMethod", "PushRequests", "ClockSkew", "GracePeriod", "Origins"} {
-			if !regexp.MustCompile(`(?m)^\t` + name + `: .*, // \S.*$`).MatchString(literal) {
+			if !regexp.MustCompile(`(?m)^\t` + name + `: .*, +// \S.*$`).MatchString(literal) {
 				t.Errorf("%s is missing, or has no reason:\n%s", name, literal)
 			}
 		}
+		if text, err := format.Source([]byte(literal)); err != nil || string(text) != literal {
+			t.Errorf("it is not as gofmt has it: %v", err)
+		}
 		if strings.Contains(literal, site.ClientSecret) {
 			t.Error("the secret is in the settings")
+		}
+	})
+}
+
+// TestREADMEShowsWhatIsPrinted: each line of its example is one that a run prints.
+func TestREADMEShowsWhatIsPrinted(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "```text\n")
+	block, _, _ = strings.Cut(block, "```")
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, &site.Site{
+			Server:  &authtriptest.Server{Rotate: true, ReuseGrace: 30 * time.Second, Lifetime: 10 * time.Minute},
+			Methods: []string{"client_secret_post"}, Ahead: 90 * time.Second,
+			Metadata: func(m map[string]any) { delete(m, "pushed_authorization_request_endpoint") },
+		}, nil)
+		var table strings.Builder
+		if err := r.WriteTable(&table); err != nil {
+			t.Fatal(err)
+		}
+		printed := make(map[string]bool)
+		for line := range strings.Lines(table.String() + r.Literal()) {
+			printed[folded(line)] = true
+		}
+		lines := 0
+		for line := range strings.Lines(block) {
+			if lines++; folded(line) != "" && !printed[folded(line)] {
+				t.Errorf("no run prints %q", folded(line))
+			}
+		}
+		if lines < 20 || t.Failed() {
+			t.Errorf("%d lines; printed:\n%s\n%s", lines, table.String(), r.Literal())
 		}
 	})
 }

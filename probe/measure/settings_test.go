@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -170,9 +171,10 @@ func TestFindsWhatIsConfigured(t *testing.T) {
 					}
 				}
 				grace(t, f, c)
-				if !strings.Contains(r.Literal(), "\tGracePeriod: "+c.set+",") {
+				if !strings.Contains(folded(r.Literal()), " GracePeriod: "+c.set+",") {
 					t.Errorf("the settings have no GracePeriod of %s:\n%s", c.set, r.Literal())
 				}
+				onPage(t, r, "authtriptest: "+c.name)
 				if t.Failed() {
 					var b strings.Builder
 					_ = r.WriteTable(&b)
@@ -180,6 +182,20 @@ func TestFindsWhatIsConfigured(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func folded(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// onPage holds the table of docs/providers.md to what was found.
+func onPage(t *testing.T, r *measure.Report, server string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := r.MarkdownRow(server); !strings.Contains(string(page), row+"\n") {
+		t.Errorf("docs/providers.md does not have the row:\n%s", row)
 	}
 }
 
