@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"example.com/authtrip/login"
 	"example.com/authtrip/probe/measure"
 )
@@ -104,6 +106,31 @@ func TestProbeZitadel(t *testing.T) {
 			{"user info to a revoked token", r.UserInfoReplies.Revoked.String(), "403, no challenge"},
 		}
 	}}.probe(t)
+}
+
+// TestProbeZitadelDevice: a login on another device, and client credentials. The device's client
+// gets no refresh token.
+func TestProbeZitadelDevice(t *testing.T) {
+	t.Parallel()
+	s, st := newZitadel(t)
+	run := &measure.Probe{
+		Client: &login.Client{Provider: s.client.Provider, ID: "device", Secret: "secret", Scopes: []string{"openid"}},
+		Device: func(ctx context.Context, d *oauth2.DeviceAuthResponse) error {
+			d.Interval = 1
+			return st.CompleteDeviceAuthorization(ctx, d.UserCode, "id1")
+		},
+	}
+	r, err := run.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Login != "device_code" || r.Tokens.RefreshToken != measure.No || r.UserInfo.SubFits != measure.Yes || r.Logins != 1 {
+		t.Errorf("found %+v, %+v", r.Tokens, r.UserInfo)
+	}
+	own := &measure.Probe{Client: &login.Client{Provider: s.client.Provider, ID: "sid1", Secret: "verysecret", Scopes: []string{"openid"}}}
+	if r, err = own.Run(t.Context()); err != nil || r.Tokens.AccessSeconds == 0 || r.Client.Works == "" {
+		t.Errorf("client credentials: %v, %+v", err, r.Client)
+	}
 }
 
 // TestProbeDex: dex keeps one refresh token for a user and a client, so that another login

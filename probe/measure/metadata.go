@@ -17,7 +17,7 @@ func (r *run) readMetadata(ctx context.Context) error {
 	r.say("metadata: reading that of %s", r.report.Issuer)
 	m, err := r.client.Provider.Metadata(ctx)
 	if err != nil {
-		return fmt.Errorf("probe: metadata: %w", err)
+		return fmt.Errorf("probe: %w", err)
 	}
 	r.meta = m
 	var members map[string]json.RawMessage

@@ -199,7 +199,7 @@ func (r *run) all(ctx context.Context) error {
 	}
 	first, err := r.signIn(ctx, signIn{})
 	if err != nil {
-		return fmt.Errorf("probe: login: %w", err)
+		return fmt.Errorf("probe: %w", err)
 	}
 	r.describe(first)
 	r.askPlaces(ctx, first)
@@ -218,7 +218,7 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) own(ctx context.Context) error {
 	first, err := r.signIn(ctx, signIn{})
 	if err != nil {
-		return fmt.Errorf("probe: client credentials: %w", err)
+		return fmt.Errorf("probe: %w", err)
 	}
 	r.describe(first)
 	r.askPlaces(ctx, first)

@@ -163,7 +163,7 @@ func (r *run) present(ctx context.Context, s *session) (accepted, known bool, le
 	least, most = sent.Sub(s.got), got.Sub(s.sent)
 	switch {
 	case err == nil:
-		r.accepted(s, child, tok, least)
+		r.accepted(s, parent, child, tok, least)
 		return true, true, least, most
 	case !refused(err):
 		r.report.missing("reuse", "the server does not say yes or no: "+replyOf(err))
@@ -180,7 +180,12 @@ func (r *run) present(ctx context.Context, s *session) (accepted, known bool, le
 	return false, true, least, most
 }
 
-func (r *run) accepted(s *session, child, tok *oauth2.Token, age time.Duration) {
+func (r *run) accepted(s *session, parent, child, tok *oauth2.Token, age time.Duration) {
+	if tok.RefreshToken == parent.RefreshToken { // the answer had none
+		next := *tok
+		next.RefreshToken = child.RefreshToken
+		tok = &next
+	}
 	f := &r.report.Refresh
 	f.Grace = Yes
 	f.AcceptedAfter = max(f.AcceptedAfter, seconds(age))

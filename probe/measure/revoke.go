@@ -14,14 +14,12 @@ const (
 )
 
 // tryExpiry waits until the token of a session has expired, if that is soon, and shows it to
-// the API and to user info.
+// the API and to user info; once more later, where it was accepted.
 func (r *run) tryExpiry(ctx context.Context, pool []*session) {
-	places := r.places()
 	alive := living(pool)
-	if len(places) == 0 || len(alive) == 0 {
+	if len(r.places()) == 0 || len(alive) == 0 {
 		return
 	}
-	limit := r.waitLimit()
 	tok := alive[0].tok
 	for _, s := range alive[1:] {
 		if s.tok.Expiry.Before(tok.Expiry) {
@@ -33,30 +31,35 @@ func (r *run) tryExpiry(ctx context.Context, pool []*session) {
 	case tok.Expiry.IsZero():
 		r.report.missing("expired token", "the server does not say when tokens expire")
 		return
-	case wait > limit:
+	case wait > r.waitLimit():
 		r.report.missing("expired token", "it expires in "+short(wait)+", which is longer than the probe waits")
 		return
 	case !r.may(ctx, steps.expiry):
 		return
 	}
 	r.say("expiry: waiting %s for an access token to expire", short(wait))
-	for _, late := range []time.Duration{0, expiryLate} {
-		if time.Until(tok.Expiry)+expiryMargin+late > max(0, r.waitLimit()) || !pause(ctx, time.Until(tok.Expiry)+expiryMargin+late) {
-			return
-		}
-		again := false
-		for _, p := range places {
-			since := time.Since(tok.Expiry)
-			p.said.Expired = r.ask(ctx, r.urlOf(p), tok.AccessToken)
-			if p.said.Expired != nil && p.said.Expired.Status < 300 && !p.said.Blind {
-				p.said.AcceptedLate, again = seconds(since), true
-			}
-		}
-		if !again {
-			return
-		}
-		r.say("expiry: it is still accepted, waiting some more")
+	if !pause(ctx, wait) || !r.showExpired(ctx, tok) {
+		return
 	}
+	if wait = expiryLate; wait > r.waitLimit() {
+		return
+	}
+	r.say("expiry: it is still accepted, waiting %s more", short(wait))
+	if pause(ctx, wait) {
+		r.showExpired(ctx, tok)
+	}
+}
+
+// showExpired reports whether a token that has expired was accepted.
+func (r *run) showExpired(ctx context.Context, tok *oauth2.Token) (accepted bool) {
+	for _, p := range r.places() {
+		since := time.Since(tok.Expiry)
+		p.said.Expired = r.ask(ctx, r.urlOf(p), tok.AccessToken)
+		if p.said.Expired != nil && p.said.Expired.Status < 300 && !p.said.Blind {
+			p.said.AcceptedLate, accepted = seconds(since), true
+		}
+	}
+	return accepted
 }
 
 // waitLimit is how long there is to wait: less after a long search, unless somebody wants more.
@@ -93,20 +96,20 @@ func (r *run) places() (all []*place) {
 // tryRevocation ends a session at the server (RFC 7009): the refresh token first, then an access
 // token.
 func (r *run) tryRevocation(ctx context.Context, pool []*session) {
-	f := &r.report.Revoke
 	alive := living(pool)
-	if r.meta.RevocationEndpoint == "" || !r.may(ctx, steps.revoke) {
-		return
-	}
-	if len(alive) == 0 {
+	switch {
+	case r.meta.RevocationEndpoint == "" || !r.may(ctx, steps.revoke):
+	case len(alive) == 0:
 		r.report.missing("revocation", "there is no session left to revoke")
-		return
+	case alive[0].tok.RefreshToken == "":
+		r.revokeAccess(ctx, alive[0].tok)
+	default:
+		r.revokeSession(ctx, alive[0])
 	}
-	s := alive[0]
-	if s.tok.RefreshToken == "" {
-		r.revokeAccess(ctx, s.tok)
-		return
-	}
+}
+
+func (r *run) revokeSession(ctx context.Context, s *session) {
+	f := &r.report.Revoke
 	if err := r.rotate(ctx, s); err != nil {
 		r.report.missing("revocation", "the refresh before it failed: "+replyOf(err))
 		return

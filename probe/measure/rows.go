@@ -164,8 +164,11 @@ func (r *Report) placeRows(t *table) {
 			kind  string
 			reply *Reply
 		}{
-			{"a good token", p.said.Good}, {"no token", p.said.None}, {"a made-up token", p.said.MadeUp},
-			{"an expired token", p.said.Expired}, {"a revoked token", p.said.Revoked},
+			{"a good token", p.said.Good},
+			{"no token", p.said.None},
+			{"a made-up token", p.said.MadeUp},
+			{"an expired token", p.said.Expired},
+			{"a revoked token", p.said.Revoked},
 		} {
 			t.add(p.name+" to "+reply.kind, reply.reply.String())
 		}
