@@ -167,10 +167,10 @@ func TestProbePanva(t *testing.T) {
 				{"reuse ends the session", r.Refresh.ReuseEndsSession, measure.Yes},
 			}
 		}},
-		{"rotateRefreshToken: false", map[string]any{"accessTokenTTL": 20, "rotate": false}, func(r *measure.Report) []found {
+		{"rotateRefreshToken: false", map[string]any{"accessTokenTTL": 30, "rotate": false}, func(r *measure.Report) []found {
 			return []found{
 				{"rotation", r.Refresh.Rotates, measure.No},
-				{"access token", r.Tokens.AccessSeconds.Duration(), 20 * time.Second},
+				{"access token", r.Tokens.AccessSeconds.Duration(), 30 * time.Second},
 				{"user info to an expired token", r.UserInfoReplies.Expired.String(), "401, Bearer invalid_token"},
 				{"user info accepts it late", r.UserInfoReplies.AcceptedLate > 1, true},
 			}
