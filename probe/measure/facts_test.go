@@ -339,3 +339,21 @@ func TestLoginThatEndsTheSessionBefore(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowServer: the bounds of a grace period hold whatever an answer takes, and a run still
+// takes less than two minutes.
+func TestSlowServer(t *testing.T) {
+	for _, grace := range []time.Duration{10 * time.Second, time.Minute} {
+		bubble(t, func(t *testing.T) {
+			s := &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: grace}}
+			for _, path := range []string{authtriptest.TokenPath, authtriptest.APIPath, authtriptest.UserInfoPath, authtriptest.RevokePath} {
+				s.FailAlways(path, authtriptest.Fault{Delay: 400 * time.Millisecond})
+			}
+			f := run(t, s, nil).Refresh
+			lo, hi := f.AcceptedAfter.Duration(), f.RefusedAfter.Duration()
+			if f.Grace != measure.Yes || lo > grace || hi < grace || hi-lo > 8*time.Second {
+				t.Errorf("found %v to %v, want %v", lo, hi, grace)
+			}
+		})
+	}
+}
