@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	example.com/authtrip v0.0.0
 	example.com/authtrip/login v0.0.0
+	example.com/authtrip/probe v0.0.0
 	github.com/dexidp/dex v2.13.0+incompatible
 	github.com/go-jose/go-jose/v4 v4.1.6
 	github.com/prometheus/client_golang v1.25.0
@@ -65,6 +66,7 @@ require (
 replace (
 	example.com/authtrip => ../../
 	example.com/authtrip/login => ../
+	example.com/authtrip/probe => ../../probe
 )
 
 replace example.com/authtrip/dpop => ../../dpop

@@ -33,13 +33,20 @@ const (
 // newPanva starts oidc-provider. It ends with the test, as its input does.
 func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
 	t.Helper()
+	return newPanvaWith(t, map[string]any{"accessTokenTTL": 60})
+}
+
+// newPanvaWith is newPanva with settings of server.mjs.
+func newPanvaWith(t *testing.T, settings map[string]any) (*login.Provider, places, *ecdsa.PrivateKey) {
+	t.Helper()
 	install(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPlaces(t)
-	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "app": p.app.URL, "clients": panvaClients(p, key)})
+	settings["app"], settings["clients"] = p.app.URL, panvaClients(p, key)
+	config, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +81,13 @@ func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
 	return provider, p, key
 }
 
+var installing sync.Mutex
+
 // install has npm fetch what package-lock.json names, if it is not there.
 func install(t *testing.T) {
 	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
 	if _, err := os.Stat(panvaDir + "/node_modules/oidc-provider/package.json"); err == nil {
 		return
 	}

@@ -8,7 +8,7 @@ import { Provider } from 'oidc-provider';
 const lines = createInterface({ input: process.stdin });
 lines.on('close', () => process.exit(0));
 lines.once('line', async (line) => {
-  const { clients, accessTokenTTL, app } = JSON.parse(line);
+  const { clients, accessTokenTTL, app, rotate = true } = JSON.parse(line);
   const http = createServer();
   await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
   const issuer = `http://127.0.0.1:${http.address().port}`;
@@ -22,7 +22,7 @@ lines.once('line', async (line) => {
     scopes: ['openid', 'offline_access', 'email'],
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, email: `${id}@example.com` }) }),
     ttl: { AccessToken: accessTokenTTL, ClientCredentials: 60 },
-    rotateRefreshToken: true,
+    rotateRefreshToken: rotate,
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
     enabledJWA: { introspectionSigningAlgValues: ['RS256'], userinfoSigningAlgValues: ['RS256'] },
     features: {
