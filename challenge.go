@@ -201,7 +201,7 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 	case next.err != nil:
 		return nil, next.err
 	case next.token.AccessToken == refused.token.AccessToken:
-		return nil, errors.New("authtrip: the token was refused, and there is no other one yet")
+		return nil, errors.New("authtrip: the token was rejected, and there is no other one yet")
 	}
 	return next, nil
 }

@@ -67,11 +67,48 @@ func TestGoBlocksOfTheREADMEAreExamples(t *testing.T) {
 	}
 }
 
-// TestSessionOfTheREADMEIsPlayed: the tests of examples/cli hold the file to what the
-// program prints.
+// TestSessionOfTheREADMEIsPlayed: the README has lines of the session, in their order. The
+// tests of examples/cli hold the file to what the program prints.
 func TestSessionOfTheREADMEIsPlayed(t *testing.T) {
-	if !strings.Contains(read(t, "README.md"), "```console\n"+read(t, "examples/cli/testdata/session.txt")+"```\n") {
-		t.Error("the terminal session is not that of examples/cli/testdata/session.txt")
+	_, quoted, _ := strings.Cut(read(t, "README.md"), "```console\n")
+	quoted, _, _ = strings.Cut(quoted, "```\n")
+	rest := read(t, "examples/cli/testdata/session.txt")
+	if quoted == "" {
+		t.Fatal("the README has no terminal session")
+	}
+	for line := range strings.Lines(quoted) {
+		_, after, ok := strings.Cut("\n"+rest, "\n"+line)
+		if !ok {
+			t.Errorf("examples/cli/testdata/session.txt does not go on with %q", line)
+		}
+		rest = after
+	}
+}
+
+// TestREADMESaysWhatADependencyCosts: somebody who adds the root module gets others with
+// it, most of them from one of the four. Whoever changes that has to say so.
+func TestREADMESaysWhatADependencyCosts(t *testing.T) {
+	output := func(args ...string) string {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Env = append(os.Environ(), "GOWORK=off")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("go %v: %v", args, err)
+		}
+		return string(out)
+	}
+	all := strings.Count(output("list", "-m", "all"), "\n")
+	named := make(map[string]bool)
+	for line := range strings.Lines(output("mod", "graph")) {
+		from, to, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(from, "github.com/hashicorp/go-retryablehttp@") && !strings.HasPrefix(to, "go@") {
+			named[to] = true
+		}
+	}
+	want := fmt.Sprintf("gets %d modules into its build list (`go list -m all`), and %d of these come from go-retryablehttp: itself, and %d that it names",
+		all, len(named)+1, len(named))
+	if !strings.Contains(folded(read(t, "README.md")), want) {
+		t.Errorf("the README does not say: %s", want)
 	}
 }
 

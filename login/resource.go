@@ -29,11 +29,11 @@ type Resource struct {
 	// TTL is how long the metadata is good. If 0, it is an hour; negative means
 	// for ever.
 	TTL time.Duration
-	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
-	// does. Redirects are refused whatever it says.
+	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport] does.
+	// Redirects are never followed.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits plain http to other machines. Setting this lets
-	// whoever is on the way choose the server.
+	// AllowInsecureHTTP permits plain http to hosts other than localhost and loopback
+	// addresses. Setting this lets an attacker on the network choose the server.
 	AllowInsecureHTTP bool
 
 	metadata document[*ResourceMetadata]

@@ -39,9 +39,9 @@ func notAllowed(w http.ResponseWriter, methods string) {
 	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 }
 
-// StatusCode returns the status with which a web application answers err: 400
-// for a *[CheckError], 403 for an *[AuthorizationError] and for a request of another
-// site, 503 for one that passes, 502 for a server that failed, 500 for anything else.
+// StatusCode returns the status with which a web application answers err: 400 for a
+// *[CheckError], 403 for an *[AuthorizationError] and for a request of another site, 503 for
+// a transient failure, 502 for a server that failed, 500 for anything else.
 func StatusCode(err error) int {
 	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
 		if ae.Temporary() {

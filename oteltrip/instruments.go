@@ -39,7 +39,7 @@ func (i *instruments) make(m metric.Meter) {
 	i.tokenRequests = counter(m, "authtrip.token.requests", "{request}",
 		"Requests to the token endpoint.")
 	i.tokenRejections = counter(m, "authtrip.token.rejections", "{token}",
-		"Access tokens that an API refused with status 401.")
+		"Access tokens that an API rejected with status 401.")
 	i.logins = counter(m, "authtrip.logins", "{login}",
 		"Tokens that came from a login.")
 	i.logouts = counter(m, "authtrip.logouts", "{session}",
@@ -49,7 +49,7 @@ func (i *instruments) make(m metric.Meter) {
 	i.unsaved = counter(m, "authtrip.tokens.unsaved", "{token}",
 		"Tokens that the Store did not take, and that were handed out all the same.")
 	i.requestRejections = counter(m, "authtrip.request.rejections", "{request}",
-		"API requests whose token was refused, by what became of them.")
+		"API requests whose token was rejected, by outcome.")
 	i.answers = counter(m, "authtrip.userinfo.answers", "{answer}",
 		"User info that was handed out, by where it came from.")
 	i.staleAge = histogram(m, "authtrip.userinfo.stale.age", ageBounds,
