@@ -300,6 +300,30 @@ func TestNothingOfOneMachineIsCommitted(t *testing.T) {
 	}
 }
 
+// TestWorkflowsAreGivenNothingByDefault: a tag can be moved to other code, and a token that
+// may write is of use to that code.
+func TestWorkflowsAreGivenNothingByDefault(t *testing.T) {
+	pinned := regexp.MustCompile(`@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	workflows := 0
+	walk(t, ".yml", func(path, text string) {
+		if filepath.ToSlash(filepath.Dir(path)) != ".github/workflows" {
+			return
+		}
+		workflows++
+		if !strings.Contains(text, "\npermissions: {}\n") {
+			t.Errorf("%s: want permissions: {} at the top, and what is needed in each job", path)
+		}
+		for line := range strings.Lines(text) {
+			if _, action, ok := strings.Cut(line, "uses: "); ok && !pinned.MatchString(strings.TrimSpace(action)) {
+				t.Errorf("%s: %s is not pinned by a hash, with its version behind it", path, strings.TrimSpace(action))
+			}
+		}
+	})
+	if workflows == 0 {
+		t.Error("no workflow is found")
+	}
+}
+
 func TestChangelogBeginsWithWhatComesNext(t *testing.T) {
 	top := regexp.MustCompile(`(?m)^## (.+)$`).FindStringSubmatch(read(t, "CHANGELOG.md"))
 	if top == nil {
