@@ -169,6 +169,49 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	})
 }
 
+// TestContributingNamesWhatThereIs: the ways through the code name functions and methods.
+func TestContributingNamesWhatThereIs(t *testing.T) {
+	there := make(map[string]bool)
+	walk(t, ".go", func(path, text string) {
+		if strings.Contains(path, "/") && !strings.HasPrefix(path, "internal/lifecycle/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			name := fn.Name.Name
+			if strings.Contains(path, "/") {
+				name = f.Name.Name + "." + name
+			}
+			if fn.Recv != nil {
+				of := fn.Recv.List[0].Type
+				if star, ok := of.(*ast.StarExpr); ok {
+					of = star.X
+				}
+				name = fmt.Sprint(of) + "." + fn.Name.Name
+			}
+			there[name] = true
+		}
+	})
+	_, ways, _ := strings.Cut(read(t, "CONTRIBUTING.md"), "### The way of a request\n")
+	ways, _, _ = strings.Cut(ways, "## Words\n")
+	named := regexp.MustCompile("`([a-z]\\w*|\\w+\\.\\w+)`").FindAllStringSubmatch(ways, -1)
+	if len(named) < 20 {
+		t.Fatalf("only %d functions are named", len(named))
+	}
+	for _, m := range named {
+		if m[1] != "sub" && !there[m[1]] {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
+}
+
 func TestEveryPackageHasOnePackageComment(t *testing.T) {
 	comments := make(map[string]int)
 	walk(t, ".go", func(path, text string) {
