@@ -105,14 +105,15 @@ type Source struct {
 	// it. Without it, a usable token is handed out and no refresh token is sent.
 	AllowRefreshWithoutStore bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
-	// lock held, from several goroutines at once.
+	// lock held, from several goroutines at once, some of which are the Source's own: a
+	// panic in it ends the program.
 	OnEvent func(Event)
 
 	of      atomic.Pointer[session] // the session, as it was used last; nil until the first use
 	prepare sync.Mutex              // one first use at a time
 	among   *Sources                // whose session it is, if one of many
 	private MemoryStore             // where Store is nil
-	flights flight.Group[*snapshot]
+	flights flight.Group[result]
 	late    sync.WaitGroup
 }
 
@@ -239,8 +240,9 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 // SetToken. Other processes notice at their next refresh, and at once with
 // [Source.Watch]. The server is not told: revoke the token that Forget returns.
 //
-// It returns the newest token that it removed. That is nil if there was none, or none
-// that could be read. On an error the token is still in place.
+// It returns the newest token that it removed. That is nil if there was none, or none that
+// could be read. If this process is refreshing the token, Forget waits for it, two and a half
+// seconds at most, and returns the new one. On an error the token is still in place.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {
