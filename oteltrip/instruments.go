@@ -23,8 +23,8 @@ type instruments struct {
 }
 
 // The bounds of the histograms, in seconds; a View can give others. The first ten
-// are those of HTTP clients in the semantic conventions. A refresh may wait for the
-// lease of another process, which ends after 40 seconds, and take 30 then.
+// are those of HTTP clients in the semantic conventions. A refresh may wait for that of
+// another process, RefreshTimeout and five seconds, and then take as long itself.
 var (
 	httpBounds    = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 	refreshBounds = append(httpBounds[:len(httpBounds):len(httpBounds)], 15, 30, 45, 70)
