@@ -226,6 +226,7 @@ func ExampleStore() {
 	}
 	defer func() { _ = os.RemoveAll(home) }()
 	dir := filepath.Join(home, "tokens")
+	token.Expiry = time.Now().Add(-time.Minute) // so that it is refreshed
 
 	src := &authtrip.Source{
 		Refresher: authtrip.RefreshToken(conf),
@@ -234,7 +235,7 @@ func ExampleStore() {
 		Initial:   token,                      // used if the Store has never had this session
 	}
 	defer func() { _ = src.Close() }()
-	if _, err = src.Refresh(context.Background()); err != nil {
+	if _, err = src.Token(); err != nil {
 		fmt.Println(err)
 		return
 	}
