@@ -157,10 +157,9 @@ func (c Client) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "login.Clien
 // LogValue implements [slog.LogValuer]: of c it logs the ID alone.
 func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Source returns a source of this client's sessions. Give it the result of a login by
-// [authtrip.Source.SetToken]. Store, Key and the other fields can be set on it before it
-// is used: with a Store, a program that starts again finds its session there and does
-// not log in again.
+// Source returns a Source for a session of this client. Pass the result of a login to
+// [authtrip.Source.SetToken]. Store, Key and the other fields can be set before it is used.
+// With a Store, the session is there when the program starts again.
 func (c *Client) Source() *authtrip.Source { return &authtrip.Source{Refresher: c.RefreshToken()} }
 
 // UserInfoSource returns a source of user info for the user of src's token, verified against

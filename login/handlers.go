@@ -364,8 +364,8 @@ func (h *Handlers) logoutCookie(redirectURL string) *http.Cookie {
 	return t.cookie(strings.TrimSuffix(t.prefix(isHTTPS(redirectURL)), "-")+"_logout", tx)
 }
 
-// LoggedOut is the page of LoggedOutURL: it takes the browser that comes back from the
-// logout that it has begun to Home, and no other.
+// LoggedOut is the page of LoggedOutURL. It sends a browser to Home if it comes back from a
+// logout that it began here. Any other request is an error.
 func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet {
