@@ -38,13 +38,15 @@ func TestREADMEShowsExamples(t *testing.T) {
 
 // inEightLines is the login of the repository's README, which leaves out what is done about
 // errors.
-func inEightLines(ctx context.Context, dir string) (*http.Client, *authtrip.UserInfo, error) { //nolint:unparam // it is compiled, and not called
-	provider, err := login.Discover(ctx, "https://issuer.example") //nolint:ineffassign,staticcheck // as above
+//
+//nolint:ineffassign,staticcheck,wastedassign // as it says
+func inEightLines(ctx context.Context, dir string) (*http.Client, *authtrip.UserInfo, error) {
+	provider, err := login.Discover(ctx, "https://issuer.example")
 	client := &login.Client{Provider: provider, ID: "my-cli"}
 	session, err := (&login.Loopback{Client: client}).Login(ctx) // opens the browser
 	src := client.Source()
 	src.Store, src.Key = &filestore.Store{Dir: dir}, "default"
-	err = src.SetToken(ctx, session.Token) //nolint:ineffassign,staticcheck // as above
+	err = src.SetToken(ctx, session.Token)
 	api := &http.Client{Transport: &authtrip.Transport{Source: src}}
 	user, err := client.UserInfoSource(src).UserInfo(ctx)
 	return api, user, err
