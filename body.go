@@ -14,7 +14,7 @@ import (
 // while it is being sent, and that of the 401 while a new token is fetched.
 
 const (
-	// maxDrain is how much of a refused response is read for its connection's sake.
+	// maxDrain is how much of a rejected response is read for its connection's sake.
 	maxDrain = 64 << 10
 	// drainTime is how long a retry waits for the rest of the response to the first try, and for Base
 	// to be done with that one's body.
@@ -152,7 +152,7 @@ func (k *keptBody) again(ctx context.Context, keep bool) (io.ReadCloser, error) 
 	return k.next, nil
 }
 
-// aheadBody is the body of a refused response. It is read in the background up to maxDrain, so that
+// aheadBody is the body of a rejected response. It is read in the background up to maxDrain, so that
 // its connection is free while a new token is fetched, maybe over the same one; and a body that
 // stalls delays nobody. If there is no new token, the caller reads it as if nothing had happened.
 type aheadBody struct {

@@ -57,7 +57,7 @@ type Prover interface {
 
 // Bound is implemented by a [Refresher] that gets bound tokens. [Grant] is one.
 type Bound interface {
-	// Binder returns what binds them, nil if nothing does.
+	// Binder returns the Binder of the tokens. If nil, they are bound to no key.
 	Binder() Binder
 }
 

@@ -18,7 +18,7 @@ var (
 	// nothing.
 	ErrNotFound = errors.New("authtrip: not found")
 	// ErrConflict is returned by a [Store] whose record has another version
-	// than the caller loaded: somebody else was faster.
+	// than the caller loaded: another process has changed it.
 	ErrConflict = errors.New("authtrip: record was changed by somebody else")
 )
 
@@ -56,9 +56,11 @@ var (
 // that retries inside a method recognizes its own first attempt, and does not
 // report it as a conflict.
 //
-// [Leaser], [Expirer], [Watcher] and [KeysWatcher] are what a store can do
-// beside; each is found by type assertion. The suites in
-// [example.com/authtrip/authtriptest] test all of these contracts.
+// # More than a Store
+//
+// [Leaser], [Expirer], [Watcher] and [KeysWatcher] are optional, and found by type
+// assertion. The suites in package example.com/authtrip/authtriptest test all of these
+// contracts.
 type Store interface {
 	// Load returns the value under key and its version, or ErrNotFound. With
 	// another error it may return the version of a value that cannot be read. A
@@ -83,34 +85,34 @@ type Store interface {
 // counts, as a lease can expire while its holder is stopped.
 type Leaser interface {
 	// Lease blocks until nobody holds a lease on key, and takes it for ttl. If
-	// ctx ends first, it returns the error of ctx, and has taken nothing. That
-	// ctx ends later does not end the lease.
+	// ctx ends first, it returns the error of ctx, and has taken nothing. A lease
+	// outlives ctx.
 	//
 	// The lease ends when release is called, or after ttl if its holder has
-	// died; measure ttl with a clock that all processes share. release releases
-	// only this lease, even if it is called after ttl, when somebody else has
-	// the next one. It may be called more than once, with another ctx.
+	// died. Measure ttl with a clock that all processes share. release releases
+	// only this lease, even if it is called late, when somebody else has the next
+	// one. It may be called more than once, with another ctx.
 	//
-	// An error that is [errors.ErrUnsupported] means that there are no leases, as
-	// of a Store around one that has none.
+	// An error that is [errors.ErrUnsupported] means that the store has no leases,
+	// such as one that wraps a store without them.
 	Lease(ctx context.Context, key string, ttl time.Duration) (release func(context.Context) error, err error)
 }
 
-// An Expirer is a [Store] that can drop a record by itself. A [Source] saves the
-// tombstone of a logout so: where keys are random session names, nothing is left
-// of a logout after a day.
+// An Expirer is a [Store] that can drop a record by itself. A [Source] without Initial
+// saves the tombstone of a logout for a day, so that a Store whose keys are random
+// session names does not grow.
 type Expirer interface {
 	// SaveFor is Save for a record that is of no use once ttl is over. Until
 	// then the store keeps it. After that the store may drop it at any time, and
-	// should without being asked for that key; the key then has no record, and
-	// nobody who watches it is told. The versions of a dropped record do not
-	// come back either.
+	// should without being asked for that key. The key then has no record.
+	// Watchers are not told, and the versions of a dropped record do not come
+	// back either.
 	//
 	// A later Save keeps the record for good, and a later SaveFor for its own
 	// ttl. A ttl of 0 or less is an error, and nothing is saved.
 	//
-	// An error that is [errors.ErrUnsupported] means that the store cannot, as a
-	// Store around one that cannot. Nothing is saved then.
+	// An error that is [errors.ErrUnsupported] means that the store cannot do this,
+	// such as one that wraps a store without it. Nothing is saved then.
 	SaveFor(ctx context.Context, key string, value []byte, version string, ttl time.Duration) (newVersion string, err error)
 }
 
@@ -121,8 +123,8 @@ type KeysWatcher interface {
 	// WatchKeys returns a channel that gets the name of each key whose record
 	// may have been saved or deleted, by anybody. The name of a key is what the
 	// function name returns for it: the key itself, or its hash in a store that
-	// hashes keys. Whoever watches looks names up among those of its own keys,
-	// and ignores the others.
+	// hashes keys. The caller compares it with the names of its own keys, and
+	// ignores all others.
 	//
 	// The value "" means that any record may have changed: messages may have
 	// been lost, because a connection was down, or because the channel was not

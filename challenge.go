@@ -90,7 +90,7 @@ func blamesToken(all []Challenge, bound bool) (bool, Challenge) {
 	return true, Challenge{}
 }
 
-// wantsMore returns the challenge of a 403 that a token of more power may answer.
+// wantsMore returns the challenge of a 403 that a token with more scope may answer.
 func wantsMore(all []Challenge) (bool, Challenge) {
 	for _, c := range all {
 		if c.Claims != "" || c.Error == "insufficient_scope" {
@@ -201,7 +201,7 @@ func replacement(ctx context.Context, from tokens, refused *snapshot) (*snapshot
 	case next.err() != nil:
 		return nil, next.err()
 	case next.access() == refused.access():
-		return nil, errors.New("authtrip: the token was refused, and there is no other one yet")
+		return nil, errors.New("authtrip: the token was rejected, and there is no other one yet")
 	}
 	return next, nil
 }

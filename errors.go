@@ -28,13 +28,13 @@ var (
 	// ErrLoggedOut means that the session was ended by [Source.Forget], here or in
 	// another process.
 	ErrLoggedOut error = &reauthError{"authtrip: the user has logged out: log in again"}
-	// ErrSessionEnded means that the server ended the session: it refused the refresh
+	// ErrSessionEnded means that the session is over: the server rejected the refresh
 	// token, or the access token has expired and there is no refresh token.
 	ErrSessionEnded error = &reauthError{"authtrip: the session has ended: log in again"}
-	// ErrInDoubt means that a refresh token was sent and no usable answer came: the
-	// server may have used it up. It is transient: the refresh token is sent again
-	// when the access token is no longer usable, unless [Source.GracePeriod] is
-	// negative. Then the error is ErrReauthRequired too: only a login helps.
+	// ErrInDoubt means that the outcome of a refresh is unknown: the refresh token was
+	// sent and no usable answer came. It is transient: the refresh token is sent again
+	// when the access token is no longer usable. If [Source.GracePeriod] is negative it
+	// is not, and the error wraps ErrReauthRequired too: only a login helps.
 	ErrInDoubt = errors.New("authtrip: outcome of the refresh is unknown")
 	// ErrNotSaved means that a new token came and the Store did not take it. The token
 	// is kept in memory, and saved and used as soon as the Store works again: repair
@@ -52,8 +52,8 @@ func (e *reauthError) Error() string { return e.text }
 // Is reports whether target is ErrReauthRequired.
 func (e *reauthError) Is(target error) bool { return target == ErrReauthRequired }
 
-// A RefreshError is a refresh that failed. Its text holds no token, no secret
-// and nothing that a server wrote but its error code.
+// A RefreshError says why a refresh failed. Its text holds no token and no secret, and
+// of what the server wrote only the error code.
 //
 // errors.As finds an *[oauth2.RetrieveError] in it too, with the error code and
 // the status only.
@@ -93,7 +93,7 @@ func (e *RefreshError) Error() string {
 // Unwrap returns the cause.
 func (e *RefreshError) Unwrap() error { return e.Err }
 
-// As fills an *[oauth2.RetrieveError] with what is safe to print, where the server has
+// As fills an *[oauth2.RetrieveError] with what is safe to print, if the server has
 // answered.
 func (e *RefreshError) As(target any) bool {
 	t, ok := target.(**oauth2.RetrieveError)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An Event is something that operators want to know of. It holds no token and
-// no user.
+// An Event is something that operators want to know, for logs and metrics. It holds no
+// token and no user.
 type Event struct {
 	// Kind says what happened.
 	Kind EventKind
@@ -52,16 +52,17 @@ const (
 	EventRefreshUnknown EventKind = "refresh_outcome_unknown"
 	// EventReauthRequired: the user has to log in again.
 	EventReauthRequired EventKind = "reauth_required"
-	// EventTokenUnsaved: a new token came, the Store did not take it, and it is handed
-	// out all the same: an application's own, or with AllowRefreshWithoutStore.
+	// EventTokenUnsaved: a new token came and the Store did not take it. It is handed
+	// out all the same, because no refresh token was used for it, or because
+	// AllowRefreshWithoutStore is set.
 	EventTokenUnsaved EventKind = "token_unsaved"
-	// EventTokenNotSaved: a new token came, the Store did not take it, and it is kept
-	// until the Store does.
+	// EventTokenNotSaved: a new token came and the Store did not take it. It is kept in
+	// memory, and nobody gets it before the Store has taken it.
 	EventTokenNotSaved EventKind = "token_not_saved"
-	// EventRequestRetried: a refused request was sent again with another token or, where
-	// Code says what its proof of possession lacked, with another proof.
+	// EventRequestRetried: a rejected request was sent again with another token. If Code
+	// says what its proof of possession lacked, it was sent with another proof.
 	EventRequestRetried EventKind = "request_retried"
-	// EventRequestNotRetried: a refused request was not sent again; Err says why.
+	// EventRequestNotRetried: a rejected request was not sent again; Err says why.
 	EventRequestNotRetried EventKind = "request_not_retried"
 	// EventUserInfoHit: user info came from memory or the Cache.
 	EventUserInfoHit EventKind = "userinfo_hit"
@@ -87,9 +88,9 @@ func Events(hooks ...func(Event)) func(Event) {
 	}
 }
 
-// LogEvents returns an OnEvent hook that writes to l: what worked at level Debug,
-// what was made up for at Info, what failed at Warn, and what ends a login or can
-// lose a token at Error. If l is nil, it is [slog.Default].
+// LogEvents returns an OnEvent hook that writes to l: success at level Debug, recovered
+// problems at Info, failures at Warn, and at Error what ends a session or can lose a
+// token. If l is nil, it is [slog.Default].
 func LogEvents(l *slog.Logger) func(Event) {
 	return func(e Event) {
 		to := l

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
+	"example.com/authtrip/filestore"
 )
 
 // server is what the examples talk to in place of a real one.
@@ -209,6 +211,39 @@ func ExampleSource() {
 	}
 	fmt.Println(one.AccessToken != two.AccessToken)
 	// Output: true
+}
+
+// A session that is still there when the program starts again.
+func ExampleStore() {
+	srv := &authtriptest.Server{Rotate: true}
+	site, done := server(srv)
+	defer done()
+	conf, token := srv.Config(site.URL), srv.Issue("alice")
+	home, err := os.MkdirTemp("", "store")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(home) }()
+	dir := filepath.Join(home, "tokens")
+	token.Expiry = time.Now().Add(-time.Minute) // so that it is refreshed
+
+	src := &authtrip.Source{
+		Refresher: authtrip.RefreshToken(conf),
+		Store:     &filestore.Store{Dir: dir}, // example.com/authtrip/filestore; or redisstore's
+		Key:       "alice",                    // names the session
+		Initial:   token,                      // used if the Store has never had this session
+	}
+	defer func() { _ = src.Close() }()
+	if _, err = src.Token(); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	src = &authtrip.Source{Refresher: src.Refresher, Store: src.Store, Key: src.Key} // the next start
+	next, err := src.Token()
+	fmt.Println(next.Valid(), srv.Counts().Token, err)
+	// Output: true 1 <nil>
 }
 
 func ExampleErrReauthRequired() {

@@ -36,10 +36,10 @@ type Grant struct {
 	ClientID string
 	// ClientSecret is the client's secret; "" for a public client.
 	ClientSecret string
-	// AuthStyle says where the secret goes. If 0, into the header (Basic, with
-	// both parts form-encoded: RFC 6749, section 2.3.1); a server's choice is
-	// never probed, as a probe could spend a one-time token. Without a secret
-	// client_id is a parameter.
+	// AuthStyle says where the secret goes. If 0, it goes into the header (Basic, with
+	// both parts form-encoded: RFC 6749, section 2.3.1). A server's choice is never
+	// probed, as a probe could use up a refresh token. Without a secret, client_id is a
+	// parameter.
 	AuthStyle oauth2.AuthStyle
 	// Authenticate, if set, replaces ClientID, ClientSecret and AuthStyle: it
 	// adds any other client authentication to the request's header and form.
@@ -52,27 +52,26 @@ type Grant struct {
 	// Form, if set, adds what only this request has, such as an assertion. old
 	// is the token that is to be replaced, nil if there is none.
 	Form func(ctx context.Context, old *oauth2.Token, form url.Values) error
-	// DPoP, if set, has the tokens bound to a key (RFC 9449): each request has a proof, and
-	// an answer with another kind of token is an error. The key is that of old, else a new
-	// one, and in the Extra of what Refresh returns ([DPoPKey]).
+	// DPoP, if set, binds the tokens to a key (RFC 9449). Each request has a proof, and an
+	// answer with another kind of token is an error. The key is that of old, or a new one
+	// if old has none. Refresh returns it in the token's Extra ([DPoPKey]).
 	DPoP Binder
-	// HTTPClient sends the requests. If nil, one does that has the settings of
-	// [http.DefaultTransport] and a pool of up to 100 idle connections to a host,
-	// shared by all grants of the process; change the settings before the first
-	// request. Redirects are refused whatever it says, as they would carry the
-	// client's credentials along. Its Transport must not be the [Transport] that
-	// waits for this grant's token.
+	// HTTPClient sends the requests. If nil, all such grants of the process share one
+	// client, with the settings that [http.DefaultTransport] has at the first request,
+	// and up to 100 idle connections to a host. Redirects are never followed, as they
+	// would carry the client's credentials along. Its Transport must not be the
+	// [Transport] that waits for this grant's token.
 	//
-	// An [net/http/httptrace] in the context of an API request does not see the
-	// token request: wrap the Transport of this client to trace it.
+	// A [net/http/httptrace] in the context of an API request does not see the token
+	// request. To trace it, wrap the Transport of this client.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits a TokenURL of plain http that is not on this
-	// machine. Setting this sends the client's secret and the refresh token in
-	// clear text.
+	// AllowInsecureHTTP permits a TokenURL of plain http whose host is neither localhost
+	// nor a loopback address. Setting this sends the client's secret and the refresh
+	// token in clear text.
 	AllowInsecureHTTP bool
 }
 
-// Format implements [fmt.Formatter]: of g it prints the type and the endpoint alone.
+// Format implements [fmt.Formatter]. It prints the grant type and the endpoint only.
 func (g Grant) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(s, "authtrip.Grant{%s %q}", g.grantType(), g.TokenURL)
 }
@@ -87,9 +86,9 @@ const (
 	grantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
-// RefreshToken returns the grant that spends a token's refresh token (RFC 6749,
-// section 6). It is what a user who has logged in once stays logged in by. It
-// asks for the scope that was granted, so conf.Scopes is not sent.
+// RefreshToken returns the grant that sends a token's refresh token (RFC 6749, section
+// 6). It keeps a user logged in. It asks for the scope that was granted, so conf.Scopes
+// is not sent.
 func RefreshToken(conf *oauth2.Config) *Grant {
 	g := grantOf(conf, grantRefreshToken)
 	g.Scopes = nil
@@ -129,10 +128,10 @@ func JWTBearer(conf *oauth2.Config, assertion func(context.Context) (string, err
 	return g
 }
 
-// TokenExchange returns the grant that trades somebody's token for another one
-// (RFC 8693). subject is called for each request and returns the token and its
-// type, such as urn:ietf:params:oauth:token-type:access_token. audience, resource
-// and the like go into the grant's Params.
+// TokenExchange returns the grant that trades one party's token for another one (RFC
+// 8693). subject is called for each request and returns the token and its type, such as
+// urn:ietf:params:oauth:token-type:access_token. Put audience, resource and the like
+// into the grant's Params.
 func TokenExchange(conf *oauth2.Config, subject func(context.Context) (token, tokenType string, err error)) *Grant {
 	g := grantOf(conf, grantTokenExchange)
 	g.Form = func(ctx context.Context, _ *oauth2.Token, form url.Values) error {
@@ -155,13 +154,13 @@ func grantOf(conf *oauth2.Config, grantType string) *Grant {
 	}
 }
 
-// FromTokenSource returns a [Refresher] that calls ts.Token. ts should make a
-// new token at each call: do not pass a source that caches, it would return the
-// rejected token again.
+// FromTokenSource returns a [Refresher] that calls ts.Token, for a third-party source. ts
+// must make a new token at each call: do not pass a source that caches, as it would
+// return the rejected token again.
 //
-// It is Repeatable: ts gets no refresh token from here, so that asking it again
-// loses nothing, also while the session has a refresh token of its own. A call that
-// outlives its context is left to itself, as ts cannot be told.
+// The result is [Repeatable], as ts gets no refresh token from it. ts.Token has no
+// context: a call that takes longer than RefreshTimeout goes on, and its result is
+// ignored.
 func FromTokenSource(ts oauth2.TokenSource) Refresher { return fromTokenSource{ts} }
 
 type fromTokenSource struct{ ts oauth2.TokenSource }
@@ -177,17 +176,17 @@ func (f fromTokenSource) Refresh(ctx context.Context, _ *oauth2.Token) (*oauth2.
 // Repeatable says that ts can be asked again at no loss.
 func (fromTokenSource) Repeatable() bool { return true }
 
-// Repeatable reports whether the grant can be asked again at no loss: all can but
-// refresh_token, which may have been used up by a request whose answer was lost.
+// Repeatable reports whether the grant can be asked again without loss. All can but
+// refresh_token: a request whose answer was lost may have used up the refresh token.
 func (g *Grant) Repeatable() bool { return g.grantType() != grantRefreshToken }
 
-// Refresh implements [Refresher]: it sends one token request and returns what
-// came. A request that certainly did not reach the server is sent again, up to
-// twice; no other is.
+// Refresh implements [Refresher]: it sends one token request and returns the new token.
+// A request that certainly did not reach the server is sent again, up to twice. No other
+// request is.
 //
-// It blocks until the answer is read or ctx ends. Its errors are *[RefreshError]
-// for everything that the server or the network did, and plain errors that name
-// the field for what is configured wrongly.
+// It blocks until the answer is read or ctx ends. An error is a *[RefreshError] if the
+// server or the network caused it. Otherwise it names the field that is configured
+// wrongly.
 func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 	endpoint, err := g.endpoint()
 	if err != nil {
@@ -395,15 +394,15 @@ func endsSession(code, description string) bool {
 func refusal(code, host string) error {
 	switch code {
 	case "invalid_grant":
-		return fmt.Errorf("%w: token endpoint %s refused the grant", ErrSessionEnded, host)
+		return fmt.Errorf("%w: token endpoint %s rejected the grant", ErrSessionEnded, host)
 	case "invalid_client", "unauthorized_client":
-		return fmt.Errorf("token endpoint %s refused the client: check ClientID, ClientSecret and AuthStyle", host)
+		return fmt.Errorf("token endpoint %s rejected the client: check ClientID, ClientSecret and AuthStyle", host)
 	case "invalid_scope":
-		return fmt.Errorf("token endpoint %s refused the scope: check Scopes", host)
+		return fmt.Errorf("token endpoint %s rejected the scope: check Scopes", host)
 	case "use_dpop_nonce", "invalid_dpop_proof":
-		return fmt.Errorf("token endpoint %s refused the proof of possession: check Grant.DPoP", host)
+		return fmt.Errorf("token endpoint %s rejected the proof of possession: check Grant.DPoP", host)
 	case "unsupported_grant_type":
 		return fmt.Errorf("token endpoint %s does not know this grant: check Type", host)
 	}
-	return fmt.Errorf("token endpoint %s refused the request", host)
+	return fmt.Errorf("token endpoint %s rejected the request", host)
 }

@@ -36,7 +36,7 @@ func identityURL(field, raw string, allowInsecure bool) (*url.URL, error) {
 }
 
 // identityClient makes the client that talks to an identity endpoint: c, with
-// redirects refused and the retries that check allows, without a log.
+// no redirects, and the retries that check allows, without a log.
 func identityClient(c *http.Client, check retryablehttp.CheckRetry) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient:   identity.Client(c),

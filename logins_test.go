@@ -77,6 +77,28 @@ func TestForgetReturnsTheTokenThatIsOnItsWay(t *testing.T) {
 	})
 }
 
+// TestRefreshByHandReplacesWhatWasNotLoadedYet: a program that was started for it got the
+// token from the Store, or the one of its configuration, and the server was not asked.
+func TestRefreshByHandReplacesWhatWasNotLoadedYet(t *testing.T) {
+	for name, stored := range map[string]bool{"in the Store": true, "Initial": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+				all := replicas(r, 2, new(authtrip.MemoryStore))
+				if stored {
+					if _, err := all[1].Token(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tok, err := all[0].Refresh(t.Context())
+				if err != nil || tok.AccessToken == r.src.Initial.AccessToken {
+					t.Errorf("Refresh() returns the token that it was to replace, error %v", err)
+				}
+				r.wantTokenRequests(t, 1)
+			})
+		})
+	}
+}
+
 // TestForgetDoesNotWaitForAServerThatHangs longer than a save may take.
 func TestForgetDoesNotWaitForAServerThatHangs(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// A MemoryStore is a [Store] in this process's memory, and all that a Store can
-// be beside: [Leaser], [Expirer], [Watcher], [KeysWatcher]. The zero value is an
-// empty store, ready to use. It is safe for concurrent use and must not be
-// copied. Only Lease blocks. No goroutine runs between calls.
+// A MemoryStore is a [Store] in this process's memory. It is also a [Leaser], an
+// [Expirer], a [Watcher] and a [KeysWatcher]. The zero value is an empty store, ready to
+// use. It is safe for concurrent use and must not be copied. Only Lease blocks. No
+// goroutine runs between calls.
 //
-// It keeps a record until it is deleted: tokens are not evicted. What SaveFor has
-// saved is dropped after its ttl, a few records at each later call.
+// It keeps a record until it is deleted: tokens are not evicted. A record of SaveFor is
+// dropped after its ttl, a few of them at each later call.
 type MemoryStore struct {
 	mu      sync.Mutex // guards the fields below
 	records map[string]memoryRecord

@@ -17,24 +17,24 @@ import (
 
 // A Refresher gets a new access token. [Grant] is the usual one.
 //
-// old is the token to be replaced, with its refresh token if it has one, and nil if
-// there is none; it must not be modified. Refresh must honour ctx, which is nobody's
-// request: it has a deadline of its own. A [Source] does not call it again before it
-// has returned or ctx has ended.
+// old is the token to be replaced, with its refresh token if it has one. It is nil if
+// there is none, and must not be modified. Refresh must honour ctx, which has a deadline
+// of its own and does not end with the request that needs the token. A [Source] does not
+// call Refresh again before it has returned or ctx has ended.
 //
-// An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. The
-// Code invalid_grant ends the session, and after a StatusCode of 500 or more the server
-// may have used the refresh token. Of any other error, while old has a refresh token, a Source must assume that the
-// server has used it and that the answer was lost, unless the Refresher is
-// [Repeatable].
+// An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. Its
+// Code invalid_grant ends the session. After a StatusCode of 500 or more, or any other
+// error, the outcome is unknown: if old has a refresh token, a Source must assume that
+// the server has used it. A [Repeatable] Refresher is exempt.
 type Refresher interface {
 	Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
 }
 
-// Repeatable is implemented by a [Refresher] that knows whether it can be asked again at
-// no loss: it does not send the refresh token of old, or one that can be used many
-// times. [Grant] and what [FromTokenSource] returns know. Of any other Refresher a
-// [Source] assumes that it sends the refresh token of old, once there is one.
+// Repeatable is implemented by a [Refresher] that knows whether it can be asked again
+// without loss. It can if it does not send the refresh token of old, or if that token
+// can be used many times. [Grant] and the result of [FromTokenSource] implement it. A
+// [Source] assumes of any other Refresher that it sends the refresh token of old, if
+// there is one.
 type Repeatable interface {
 	Repeatable() bool
 }
@@ -51,14 +51,14 @@ func (f RefresherFunc) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.
 // many times.
 const GraceForever time.Duration = math.MaxInt64
 
-// A Source hands out the access token of one session: it refreshes it before it
+// A Source hands out the access token of one session. It refreshes the token before it
 // expires, and replaces it when an API has rejected it. It is an [oauth2.TokenSource]
 // and a [ContextTokenSource].
 //
 // A usable token costs an atomic load. One that is due for refresh is refreshed in the
-// background, and handed out meanwhile. If it has expired, its callers wait, each on
-// its own context, for one refresh that belongs to none of them. A new token is saved
-// before anybody gets it.
+// background, and handed out meanwhile. When it has expired, callers wait for one
+// refresh. All of them share it, each waits on its own context, and none can cancel it.
+// A new token is saved before anybody gets it.
 //
 // Only Refresher is required, and Key beside Store. A Source is safe for concurrent
 // use, must not be copied, and its fields must not be modified after first use.
@@ -71,39 +71,40 @@ type Source struct {
 	// Key names the session in Store; required with a Store. Sources of one Store and
 	// one Key have one session: they must be of the same server and client.
 	Key string
-	// Variant tells access tokens of one session apart, where its refresh token gives
-	// several, for other resources or scopes (RFC 8707). It is a name; what to ask for
-	// is the Refresher's. Sources with the same Store and Key share the refresh token,
-	// and those with the same Variant the access token too. SetToken and Forget of one
-	// are noticed by the others at their next refresh, and at once with Watch.
+	// Variant names one of several access tokens that a session has, for other resources
+	// or scopes (RFC 8707). It is only a name: the Refresher says what to ask for.
+	// Sources with the same Store and Key share the refresh token, and those with the
+	// same Variant the access token too. SetToken and Forget of one are noticed by the
+	// others at their next refresh, and at once with Watch.
 	Variant string
 	// Initial is a token from a configuration. It is imported once: it is used only if
-	// Store has never had a session under Key, also after Forget. The result of a
-	// login goes into SetToken. If nil, the first token is asked for when it is needed.
+	// Store has never had a session under Key, so not after Forget either. Pass the
+	// result of a login to SetToken instead. If nil, the first token is asked for when
+	// it is needed.
 	Initial *oauth2.Token
-	// EarlyRefresh is how long before its expiry a token is refreshed. If 0, a fifth of
-	// its lifetime, and at most five minutes; at most half a lifetime in any case, less
-	// a random share so that replicas do not meet. Negative means not before it has
-	// expired.
+	// EarlyRefresh is how long before its expiry a token is due for refresh. If 0, it is
+	// a fifth of the lifetime, and at most five minutes. It is never more than half a
+	// lifetime, and shortened by a random share so that replicas do not meet. Negative
+	// means that a token is refreshed when it has expired.
 	EarlyRefresh time.Duration
 	// RefreshTimeout is how long callers wait for a refresh. If 0 or less, it is ten
-	// seconds. An answer that comes up to two seconds later is still used. Where
-	// another process refreshes the same token, that is waited for before.
+	// seconds. An answer that comes up to two seconds later is still used. If another
+	// process is refreshing the same token, callers wait for that first.
 	RefreshTimeout time.Duration
 	// GracePeriod is how long the server takes a refresh token again after its first
 	// use. Servers call it leeway, grace, reuse interval or overlap period. While it
 	// runs, a refresh token that was sent without an answer is sent again, twice.
 	// After it the refresh token is sent again only when the access token is no longer
 	// usable. If 0, it is 20 seconds. [GraceForever] suits servers that do not rotate
-	// refresh tokens. Negative means that no refresh token is ever sent again: a lost
-	// answer then costs the session, as [ErrInDoubt] and [ErrReauthRequired] say. A
-	// refresh token that the server has left as it was before is sent again in any case.
+	// refresh tokens. Negative means that no refresh token is ever sent again: after a
+	// lost answer only a login helps ([ErrInDoubt] and [ErrReauthRequired]). A refresh
+	// token that a refresh has left as it was is sent again in any case.
 	GracePeriod time.Duration
 	// AllowRefreshWithoutStore refreshes also while Store does not answer, and hands
-	// out the new token before it is saved. Setting this where other processes share
-	// the session can use a refresh token twice, which ends the session at servers
-	// that rotate; and a process that dies then takes the new token with it. Without
-	// it, a usable token is handed out and no refresh token is sent.
+	// out the new token before it is saved. Setting this has two dangers. Where other
+	// processes share the session, a refresh token can be used twice, which ends the
+	// session at servers that rotate. And a process that dies takes the new token with
+	// it. Without it, a usable token is handed out and no refresh token is sent.
 	AllowRefreshWithoutStore bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
 	// lock held, from several goroutines at once, some of which are the Source's own: a
@@ -163,13 +164,12 @@ func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
 // Token returns the token: [Source.TokenContext] without a context.
 func (s *Source) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
-// TokenContext returns the token, which must not be modified. It blocks only if
-// there is no usable token, until a refresh is done or ctx ends; if ctx ends, it
-// returns the cause, and the refresh goes on.
+// TokenContext returns the token, which must not be modified. If there is no usable
+// token, it blocks until a refresh is done or ctx ends. If ctx ends, it returns the cause,
+// and the refresh goes on.
 //
-// Its errors are described at [ErrReauthRequired]. After a failure, while no
-// token is usable, the same error is returned at once until the next attempt is
-// due.
+// Its errors are described at [ErrReauthRequired]. After a failure, and while no token is
+// usable, it returns the same error at once until the next attempt is due.
 func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	snap, err := s.snapshot(ctx)
 	if err != nil {
@@ -178,14 +178,13 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return snap.token(), nil
 }
 
-// Refresh replaces the token whatever its state, and returns the new one: by hand what
-// happens by itself before a token expires. Concurrent calls share one refresh, also
-// with one that is in flight. It is never answered with the token that it was to
-// replace. It is no word against that token, which stays in use until there is
-// another one: for a token that an API rejected, use Invalidate.
+// Refresh gets a new token now, even if the old one is usable, and returns it.
+// Concurrent calls share one refresh, and join one that is in flight. The result is
+// never the token that was to be replaced. The old token stays in use until there is a
+// new one: if an API rejected it, use Invalidate.
 //
-// It blocks until the refresh is done or ctx ends. Its errors are those of
-// TokenContext; while an attempt after a failure is not due, it returns that failure.
+// It blocks until the refresh is done or ctx ends. Its errors are those of TokenContext.
+// After a failure it returns that failure until the next attempt is due.
 func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {
@@ -201,8 +200,8 @@ func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
 // Invalidate says that an API rejected tok, so that the next caller gets another one.
 // If the token was replaced meanwhile, nothing happens.
 //
-// Where tokens are rejected as soon as they are made, their replacement is backed off:
-// until it is due, the rejected token stays. Invalidate never blocks.
+// If new tokens are rejected again and again, refreshes are backed off. Until the next one
+// is due, the rejected token stays. Invalidate never blocks.
 func (s *Source) Invalidate(tok *oauth2.Token) {
 	if tok == nil {
 		return
@@ -222,10 +221,10 @@ func (s *Source) Invalidate(tok *oauth2.Token) {
 	}
 }
 
-// SetToken puts tok, the result of a login, in place of whatever is there. It always
-// wins: over what the Store holds, over a refresh in flight, over a session that has
-// ended. It returns when tok is saved; on an error the old token is still in place.
-// Other processes notice at their next refresh, and at once with [Source.Watch].
+// SetToken begins a session with tok, the result of a login. It always wins: over the
+// record in the Store, over a refresh in flight, over a session that has ended. It
+// returns when tok is saved. On an error the old token is still in place. Other
+// processes notice at their next refresh, and at once with [Source.Watch].
 func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.AccessToken == "" && tok.RefreshToken == "" {
 		return errors.New("authtrip: SetToken: token is empty")
@@ -237,15 +236,15 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	return own.login(ctx, tok)
 }
 
-// Forget ends the session, as a logout does: it takes the token out of the Store and
-// of memory, and leaves a tombstone, so that no other process and no Initial brings
-// the session back. After it every caller gets [ErrLoggedOut] until SetToken. Other
-// processes notice at their next refresh, and at once with [Source.Watch].
+// Forget ends the session: it is the logout. It removes the token from the Store and from
+// memory, and leaves a tombstone in the Store, so that neither another process nor
+// Initial brings the session back. After it every caller gets [ErrLoggedOut] until
+// SetToken. Other processes notice at their next refresh, and at once with
+// [Source.Watch]. The server is not told: revoke the token that Forget returns.
 //
-// It returns the newest token that it removed, for the server to revoke; nil if there
-// was nothing, or nothing that can be read. A refresh of this process that is on its way
-// is waited for, two and a half seconds at most, so that this is its token. On an error
-// the token is still in place.
+// It returns the newest token that it removed. That is nil if there was none, or none that
+// could be read. If this process is refreshing the token, Forget waits for it, two and a half
+// seconds at most, and returns the new one. On an error the token is still in place.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {
@@ -258,13 +257,15 @@ func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	return rec.token(), nil
 }
 
-// Close ends the Source. It blocks until a refresh in flight is done, which takes
-// RefreshTimeout and the time to save at most, as a refresh that is cut short can lose
-// a token; and it tries once more to save what could not be saved. A refresh that
-// waits for another process ends at once, with [ErrClosed]. After Close a token that
-// is still usable is handed out, and no other is asked for.
+// Close stops refreshes. The session stays in the Store; Forget ends it.
 //
-// A Source that is one of [Sources] ends with them, and not by this.
+// It blocks until a refresh in flight is done, as a refresh that is cut short can lose a
+// token. That takes RefreshTimeout and the time to save at most. A token that could not
+// be saved is saved now, if the Store takes it. A refresh that waits for another process
+// ends at once, with [ErrClosed]. After Close a token that is still usable is handed
+// out, and otherwise the error is ErrClosed.
+//
+// For a Source that [Sources.Source] returned Close does nothing: close the Sources.
 func (s *Source) Close() error {
 	if s.among != nil {
 		return nil
@@ -277,7 +278,7 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// String says nothing of the token: it is what a log gets.
+// String returns a text for logs that shows nothing of the token.
 func (s *Source) String() string { return "authtrip.Source" }
 
 // GoString implements [fmt.GoStringer] as String does.

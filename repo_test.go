@@ -67,11 +67,48 @@ func TestGoBlocksOfTheREADMEAreExamples(t *testing.T) {
 	}
 }
 
-// TestSessionOfTheREADMEIsPlayed: the tests of examples/cli hold the file to what the
-// program prints.
+// TestSessionOfTheREADMEIsPlayed: the README has lines of the session, in their order. The
+// tests of examples/cli hold the file to what the program prints.
 func TestSessionOfTheREADMEIsPlayed(t *testing.T) {
-	if !strings.Contains(read(t, "README.md"), "```console\n"+read(t, "examples/cli/testdata/session.txt")+"```\n") {
-		t.Error("the terminal session is not that of examples/cli/testdata/session.txt")
+	_, quoted, _ := strings.Cut(read(t, "README.md"), "```console\n")
+	quoted, _, _ = strings.Cut(quoted, "```\n")
+	rest := read(t, "examples/cli/testdata/session.txt")
+	if quoted == "" {
+		t.Fatal("the README has no terminal session")
+	}
+	for line := range strings.Lines(quoted) {
+		_, after, ok := strings.Cut("\n"+rest, "\n"+line)
+		if !ok {
+			t.Errorf("examples/cli/testdata/session.txt does not go on with %q", line)
+		}
+		rest = after
+	}
+}
+
+// TestREADMESaysWhatADependencyCosts: somebody who adds the root module gets others with
+// it, most of them from one of the four. Whoever changes that has to say so.
+func TestREADMESaysWhatADependencyCosts(t *testing.T) {
+	output := func(args ...string) string {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Env = append(os.Environ(), "GOWORK=off")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("go %v: %v", args, err)
+		}
+		return string(out)
+	}
+	all := strings.Count(output("list", "-m", "all"), "\n")
+	named := make(map[string]bool)
+	for line := range strings.Lines(output("mod", "graph")) {
+		from, to, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(from, "github.com/hashicorp/go-retryablehttp@") && !strings.HasPrefix(to, "go@") {
+			named[to] = true
+		}
+	}
+	want := fmt.Sprintf("gets %d modules into its build list (`go list -m all`), and %d of these come from go-retryablehttp: itself, and %d that it names",
+		all, len(named)+1, len(named))
+	if !strings.Contains(folded(read(t, "README.md")), want) {
+		t.Errorf("the README does not say: %s", want)
 	}
 }
 
@@ -130,6 +167,49 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestContributingNamesWhatThereIs: the ways through the code name functions and methods.
+func TestContributingNamesWhatThereIs(t *testing.T) {
+	there := make(map[string]bool)
+	walk(t, ".go", func(path, text string) {
+		if strings.Contains(path, "/") && !strings.HasPrefix(path, "internal/lifecycle/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			name := fn.Name.Name
+			if strings.Contains(path, "/") {
+				name = f.Name.Name + "." + name
+			}
+			if fn.Recv != nil {
+				of := fn.Recv.List[0].Type
+				if star, ok := of.(*ast.StarExpr); ok {
+					of = star.X
+				}
+				name = fmt.Sprint(of) + "." + fn.Name.Name
+			}
+			there[name] = true
+		}
+	})
+	_, ways, _ := strings.Cut(read(t, "CONTRIBUTING.md"), "### The way of a request\n")
+	ways, _, _ = strings.Cut(ways, "## Words\n")
+	named := regexp.MustCompile("`([a-z]\\w*|\\w+\\.\\w+)`").FindAllStringSubmatch(ways, -1)
+	if len(named) < 20 {
+		t.Fatalf("only %d functions are named", len(named))
+	}
+	for _, m := range named {
+		if m[1] != "sub" && !there[m[1]] {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
 }
 
 func TestEveryPackageHasOnePackageComment(t *testing.T) {
@@ -260,6 +340,30 @@ func TestNothingOfOneMachineIsCommitted(t *testing.T) {
 	// A go.work would take the place of the one that a user has.
 	if ignored := strings.Fields(read(t, ".gitignore")); !slices.Contains(ignored, "go.work") {
 		t.Error(".gitignore lets go.work in")
+	}
+}
+
+// TestWorkflowsAreGivenNothingByDefault: a tag can be moved to other code, and a token that
+// may write is of use to that code.
+func TestWorkflowsAreGivenNothingByDefault(t *testing.T) {
+	pinned := regexp.MustCompile(`@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	workflows := 0
+	walk(t, ".yml", func(path, text string) {
+		if filepath.ToSlash(filepath.Dir(path)) != ".github/workflows" {
+			return
+		}
+		workflows++
+		if !strings.Contains(text, "\npermissions: {}\n") {
+			t.Errorf("%s: want permissions: {} at the top, and what is needed in each job", path)
+		}
+		for line := range strings.Lines(text) {
+			if _, action, ok := strings.Cut(line, "uses: "); ok && !pinned.MatchString(strings.TrimSpace(action)) {
+				t.Errorf("%s: %s is not pinned by a hash, with its version behind it", path, strings.TrimSpace(action))
+			}
+		}
+	})
+	if workflows == 0 {
+		t.Error("no workflow is found")
 	}
 }
 

@@ -16,13 +16,12 @@ import (
 //		return status.Code(err) == codes.Unauthenticated, err
 //	})
 //
-// f may send tok itself, or leave that to whatever has the same src: it is the token
-// that this will send. Report a call as rejected only if the API has not done anything
-// yet, as f does it again. The token that f gets must not be modified.
+// f may send tok itself, or leave that to a Transport or credentials with the same src,
+// which send the same token. Report a call as rejected only if the API has not done
+// anything yet, as f is called again. The token must not be modified.
 //
-// Retry returns what the last call of f returned. If there is no other token, it
-// returns the error of the first call, and that of src is in it for [errors.Is]. It
-// blocks as f and src do.
+// Retry returns the error of the last call of f. If there is no other token, that is the
+// error of the first call, and it wraps the error of src too. It blocks as f and src do.
 func Retry(ctx context.Context, src ContextTokenSource, f func(tok *oauth2.Token) (rejected bool, err error)) error {
 	if src == nil {
 		return errors.New("authtrip: Retry: src is nil")

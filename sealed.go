@@ -15,19 +15,21 @@ import (
 // copied from another key of the store. The value is kept.
 var ErrSealed = seal.Err
 
-// A Sealed is a [Store] that saves values, encrypted, in another one. Its Store and
+// A Sealed is a [Store] that encrypts values and saves them in another one. Store and
 // Keys must be set. It is safe for concurrent use if Store is, and must not be
-// modified after first use. It waits for nothing but Store, and returns the errors
-// of Store as they are. It has the methods of [Leaser], [Expirer], [Watcher] and
-// [KeysWatcher]; what Store cannot do is an error that is [errors.ErrUnsupported].
+// modified after first use. It blocks only as Store does, and returns the errors of
+// Store as they are. It has the methods of [Leaser], [Expirer], [Watcher] and
+// [KeysWatcher]. If Store lacks one, that method returns an error that is
+// [errors.ErrUnsupported].
 //
-// Values are encrypted with AES-256-GCM under a key of their own, derived from
-// the first of Keys and from the key of the record. Whoever can only read Store
-// learns how long the values are, when they change, and which of them expire.
-// Whoever can write to it cannot make a value, or copy one to another key, without
-// being noticed. An older value of the same key that is restored is not noticed.
+// Each value is encrypted with AES-256-GCM under a key of its own, derived from the
+// first of Keys and from the key of the record. The keys of records are hashed.
 //
-// The keys of records are hashed, so that Store does not see those either.
+//   - An attacker who can read Store learns how long the values are, when they change,
+//     and which of them expire.
+//   - An attacker who can write to Store cannot make a value, or copy one to another
+//     key: loading it is an [ErrSealed].
+//   - An attacker who restores an older value of the same key is not noticed.
 //
 // # Changing keys
 //
@@ -47,10 +49,9 @@ type Sealed struct {
 	Keys [][]byte
 
 	// NameKey is a secret of 32 random bytes that hashes the keys of records
-	// (HMAC-SHA-256). It is apart from Keys, as it must stay what it is for as
-	// long as the records are to be found. If empty, keys are hashed without a
-	// secret: whoever can read Store can then find out, by trying, whether a
-	// key that can be guessed, such as a user's name, has a record.
+	// (HMAC-SHA-256). It must never change: records are found by it. If empty, keys
+	// are hashed without a secret. Then anybody who can read Store can guess a key,
+	// such as a user's name, and see whether it has a record.
 	NameKey []byte
 }
 
@@ -169,9 +170,9 @@ func (s *Sealed) sealer(key string) (k seal.Sealer, name string, err error) {
 	return newSealer("Sealed", s.Keys, s.NameKey, key)
 }
 
-// A SealedCache is a [Cache] that keeps what it is given, encrypted, in another
-// one. What is said of [Sealed] holds for it too. A value that none of its keys
-// opens is [ErrSealed], and gone after Take.
+// A SealedCache is a [Cache] that encrypts values and keeps them in another one, as
+// [Sealed] does for a Store. A value that none of its keys opens is [ErrSealed]; Take
+// removes it all the same.
 type SealedCache struct {
 	// Cache is where the values are kept; required.
 	Cache Cache
@@ -180,7 +181,7 @@ type SealedCache struct {
 	// seals, all of them open.
 	Keys [][]byte
 
-	// NameKey is what it is in [Sealed].
+	// NameKey is a secret of 32 random bytes that hashes keys, as in [Sealed].
 	NameKey []byte
 }
 

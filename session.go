@@ -93,6 +93,9 @@ var errTooFast error = &RefreshError{Err: errors.New("the token is no longer usa
 
 // refresh replaces the token whatever its state.
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
+	if s.cur.Load() == nil { // what is in the Store is to be replaced as well
+		_, _ = s.do(ctx, round{why: looking, look: lookNow})
+	}
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
 	for range maxJoins {

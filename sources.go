@@ -74,10 +74,9 @@ func WithKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, contextKey{}, key)
 }
 
-// Source returns the Source of the session under key: to set a token after a login, to
-// forget it, to see how it fares. It is cheap, and need not be kept or closed; one that
-// is kept stays good for as long as Sources is. What is wrong, such as a New that fails,
-// is returned by the methods of the result.
+// Source returns the Source of the session under key, for SetToken, Forget, Status and the
+// like. It is cheap: the result need not be kept or closed. It may be kept, and stays good
+// until the Sources are closed. If New fails, the methods of the result return its error.
 func (s *Sources) Source(key string) *Source { return &Source{Key: key, among: s} }
 
 // TokenContext returns the token of the key in ctx, as [Source.TokenContext] does.
@@ -89,12 +88,13 @@ func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return snap.token(), nil
 }
 
-// Token returns an error, as there is no key without a context. It makes Sources an
-// [oauth2.TokenSource], which is what a Transport takes.
+// Token returns an error, as there is no key without a context: use TokenContext. It makes
+// Sources an [oauth2.TokenSource], so that a [Transport] takes it.
 func (s *Sources) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
-// Close ends every session in memory and blocks until their refreshes in flight are
-// done. After it there are only errors.
+// Close stops the refreshes of every session in memory and blocks until those in flight are
+// done, as [Source.Close] does. The sessions stay in the Store. After it TokenContext
+// returns [ErrClosed], and so do the methods of what Source returned.
 func (s *Sources) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -117,7 +117,7 @@ func (s *Sources) Close() error {
 	return nil
 }
 
-// String says nothing of the sessions: it is what a log gets.
+// String returns a text for logs that shows nothing of the sessions.
 func (s *Sources) String() string { return "authtrip.Sources" }
 
 // GoString implements [fmt.GoStringer] as String does.

@@ -57,9 +57,10 @@ func (s Status) NeedsLogin() bool {
 	return s.State == StateNoSession || s.State == StateEnded || s.State == StateLoggedOut || errors.Is(s.Err, ErrReauthRequired)
 }
 
-// Status returns how the session stands: for a page of connections, or a warning ahead
-// of a session's end. It does no I/O and blocks for nobody's: other processes' changes
-// show once this one has noticed them.
+// Status returns how the session stands, for a page of connections or a warning before a
+// session expires. It does no I/O and does not block. It shows what this process knows:
+// a session that it has not used yet is [StateNotLoaded], and a change of another process
+// shows once this one has noticed it.
 func (s *Source) Status() Status {
 	own, err := s.session()
 	if err != nil {

@@ -3,9 +3,7 @@ package authtrip_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -73,7 +71,8 @@ func (s *steps) Lease(ctx context.Context, key string, ttl time.Duration) (func(
 	}, err
 }
 
-// Lease gotten late leaves no time for the refresh.
+// A lease that another process released late left too little time for the refresh: the send was cut
+// off, and the new token was lost.
 func TestLeaseThatComesLateLeavesTimeForTheRefresh(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(authtrip.MemoryStore)
@@ -99,7 +98,7 @@ func TestLeaseThatComesLateLeavesTimeForTheRefresh(t *testing.T) {
 	})
 }
 
-// Allow + hanging store.
+// With AllowRefreshWithoutStore a Store that hangs, in place of failing, kept the caller from a token.
 func TestRefreshWithoutStoreWhileTheStoreHangs(t *testing.T) {
 	for name, leases := range map[string]bool{"leases": true, "leaseless": false} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +124,8 @@ func TestRefreshWithoutStoreWhileTheStoreHangs(t *testing.T) {
 	}
 }
 
-// C: Close with AllowRefreshWithoutStore while another has the lease.
+// Close broke off the wait for another process's lease, and with AllowRefreshWithoutStore the
+// refresh went on without it: two processes used one refresh token.
 func TestClosePassesNobodysLease(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(authtrip.MemoryStore)
@@ -152,7 +152,8 @@ func TestClosePassesNobodysLease(t *testing.T) {
 	})
 }
 
-// Another process holds the lease for longer than the flight.
+// A round that waited for a lease until its time was over had sent nothing, and its error was
+// ErrInDoubt all the same.
 func TestLeaseThatNeverComesIsNoDoubt(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(authtrip.MemoryStore)
@@ -173,7 +174,7 @@ func TestLeaseThatNeverComesIsNoDoubt(t *testing.T) {
 	})
 }
 
-// D: Forget of an unsaved token is undone.
+// A token that the Store had not taken was saved after Forget: the session was back.
 func TestForgetForgetsWhatIsUnsaved(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
@@ -209,7 +210,7 @@ func wantTombstone(t *testing.T, store authtrip.Store) {
 	}
 }
 
-// E: Forget between a flight's read and its Save of Initial.
+// Forget, between the load and the save of Initial, was undone by that save.
 func TestForgetDuringAFlightStays(t *testing.T) {
 	for name, late := range map[string]bool{"valid Initial": false, "expired Initial": true} {
 		t.Run(name, func(t *testing.T) {
@@ -239,7 +240,8 @@ func TestForgetDuringAFlightStays(t *testing.T) {
 	}
 }
 
-// F: SetToken with a refresh token alone during a flight.
+// A login with a refresh token alone, during a refresh, left the waiting caller with an empty token
+// or with that of the session before.
 func TestLoginWithARefreshTokenAloneDuringAFlight(t *testing.T) {
 	for name, same := range map[string]bool{"same Source": true, "another": false} {
 		t.Run(name, func(t *testing.T) {
@@ -276,7 +278,8 @@ func TestLoginWithARefreshTokenAloneDuringAFlight(t *testing.T) {
 	}
 }
 
-// G: Sources drops a Source in flight, whose token is then not saved.
+// Sources dropped a session whose refresh was in flight, and its new token, which the Store had not
+// taken, was lost.
 func TestSourceInFlightIsNotDropped(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		var down atomic.Bool
@@ -314,7 +317,7 @@ func TestSourceInFlightIsNotDropped(t *testing.T) {
 	})
 }
 
-// Unsaved token refused while Store is down.
+// A token that the Store had not taken came back after an API had rejected it.
 func TestRefusedTokenThatIsUnsavedIsReplaced(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
@@ -334,7 +337,7 @@ func TestRefusedTokenThatIsUnsavedIsReplaced(t *testing.T) {
 	})
 }
 
-// Events of an ageing unsaved token.
+// An unsaved token that was due for refresh was told as refreshed at every request.
 func TestUnsavedTokenIsOneEvent(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
@@ -355,7 +358,8 @@ func TestUnsavedTokenIsOneEvent(t *testing.T) {
 	})
 }
 
-// Refused while the lease is being released.
+// A token that an API rejected while its own round released the lease came back, as the caller
+// joined that round.
 func TestTokenRefusedBeforeItsFlightHasEnded(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
@@ -385,7 +389,7 @@ func TestTokenRefusedBeforeItsFlightHasEnded(t *testing.T) {
 	})
 }
 
-// J: Watch un-refuses.
+// A message of Watch made a rejected token usable again.
 func TestWatchLeavesARefusedTokenRefused(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := &lossy{changed: make(chan struct{}, 10)}
@@ -441,7 +445,8 @@ func (s *lossy) Watch(ctx context.Context, key string) (<-chan struct{}, error) 
 	return c, nil
 }
 
-// Nothing was sent as the Store took all the time; a mark is left.
+// A slow Store left no time to send; the refresh marker stayed, was taken for a send whose answer was
+// lost, and the user had to log in.
 func TestStoreThatTakesAllTheTimeCostsNoLogin(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(steps)
@@ -474,7 +479,8 @@ func TestStoreThatTakesAllTheTimeCostsNoLogin(t *testing.T) {
 	})
 }
 
-// Dead once, new login, forgotten elsewhere: still served when the deletion has been seen.
+// After a session had ended once, and another login, a logout in another process was not noticed: the
+// token was still handed out.
 func TestLogoutElsewhereAfterADeadToken(t *testing.T) {
 	for name, died := range map[string]bool{"had died before": true, "never died": false} {
 		t.Run(name, func(t *testing.T) {
@@ -507,7 +513,8 @@ func TestLogoutElsewhereAfterADeadToken(t *testing.T) {
 	}
 }
 
-// M: Allow + unreadable record: how long does the caller block, and what error?
+// With AllowRefreshWithoutStore a record that cannot be read made the caller wait, for an
+// ErrConflict.
 func TestRefreshWithoutStoreOfARecordThatCannotBeRead(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
 		store := new(authtrip.MemoryStore)
@@ -525,112 +532,6 @@ func TestRefreshWithoutStoreOfARecordThatCannotBeRead(t *testing.T) {
 			t.Errorf("after %v: %v", d, err)
 		}
 	})
-}
-
-// The Store fails, before and after it has done what it was asked; the server never
-// does.
-func TestStoresThatFailAtEveryStepCostNoLogin(t *testing.T) {
-	for _, leases := range []bool{true, false} {
-		for seed := range uint64(8) {
-			inBubble(t, rotating(time.Minute), nil, func(t *testing.T, r *rig) {
-				rnd := rand.New(rand.NewPCG(seed, 1))
-				var mu sync.Mutex
-				n := func(k int) int { mu.Lock(); defer mu.Unlock(); return rnd.IntN(k) }
-				inner := new(authtrip.MemoryStore)
-				var off atomic.Bool
-				mk := func() authtrip.Store {
-					s := &chaos{MemoryStore: inner, n: n, off: &off}
-					if !leases {
-						return leaseless{s}
-					}
-					return s
-				}
-				all := make([]*authtrip.Source, 6)
-				for i := range all {
-					all[i] = &authtrip.Source{Refresher: r.src.Refresher, Initial: r.src.Initial, Key: "alice", Store: mk(), GracePeriod: authtrip.GraceForever}
-				}
-				for i := range 3 { // variants
-					all[3+i].Variant = []string{"", "a", "b"}[i]
-				}
-				for i := range all {
-					defer all[i].Close()
-				}
-				crowd(len(all)*4, func(i int) {
-					src := all[i%len(all)]
-					for range 200 {
-						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+n(20))*time.Second)
-						start := time.Now()
-						tok, err := src.TokenContext(ctx)
-						if d := time.Since(start); d > 21*time.Second {
-							t.Errorf("blocked %v", d)
-						}
-						cancel()
-						if err == nil {
-							if !r.srv.Valid(tok.AccessToken) {
-								t.Errorf("seed %d: not valid", seed)
-							} else if n(20) == 0 {
-								src.Invalidate(tok)
-							}
-						} else if errors.Is(err, authtrip.ErrReauthRequired) {
-							t.Errorf("seed %d leases %v: %v", seed, leases, err)
-							return
-						}
-						wait(time.Duration(n(3000)) * time.Millisecond)
-					}
-				})
-				off.Store(true)
-				wait(2 * time.Minute)
-				for i, src := range all {
-					if _, err := src.Token(); err != nil {
-						t.Errorf("seed %d leases %v: source %d at the end: %v", seed, leases, i, err)
-					}
-				}
-				if c := r.srv.Counts(); c.Reuses != 0 || c.Overlaps != 0 || c.FamiliesRevoked != 0 {
-					t.Errorf("seed %d leases %v: %+v", seed, leases, c)
-				}
-			})
-		}
-	}
-}
-
-type chaos struct {
-	*authtrip.MemoryStore
-	n   func(int) int
-	off *atomic.Bool
-}
-
-func (s *chaos) fail() bool {
-	wait(time.Duration(s.n(50)) * time.Millisecond)
-	return !s.off.Load() && s.n(8) == 0
-}
-
-func (s *chaos) Load(ctx context.Context, key string) ([]byte, string, error) {
-	if s.fail() {
-		return nil, "", errStoreDown
-	}
-	return s.MemoryStore.Load(ctx, key)
-}
-
-func (s *chaos) Save(ctx context.Context, key string, v []byte, ver string) (string, error) {
-	if s.fail() {
-		return "", errStoreDown
-	}
-	ver, err := s.MemoryStore.Save(ctx, key, v, ver)
-	if err == nil && s.fail() {
-		return "", errStoreDown
-	}
-	return ver, err
-}
-
-func (s *chaos) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
-	if s.fail() {
-		return nil, errStoreDown
-	}
-	give, err := s.MemoryStore.Lease(ctx, key, ttl)
-	if err == nil && s.fail() {
-		return func(context.Context) error { return nil }, nil // never released
-	}
-	return give, err
 }
 
 // A session that was over, or in doubt, asked the Store at every request while its access token

@@ -1,48 +1,67 @@
-// Package authtrip makes OAuth 2.0 disappear from programs that call HTTP APIs:
-// wrap an http.Client once, and its requests carry an access token that is
-// renewed before it ends, replaced when a server refuses it, and sent to nobody
-// else.
+// Package authtrip gives an http.Client access tokens (OAuth 2.0). Wrap the client
+// once: its requests carry a token that is refreshed before it expires, replaced when
+// an API rejects it, and sent to no other origin.
 //
 //	src := &authtrip.Source{
 //		Refresher: authtrip.RefreshToken(conf), // an *oauth2.Config
-//		Initial:   token,                       // from a login
+//		Initial:   token,                       // the token at hand
 //	}
 //	client := &http.Client{Transport: &authtrip.Transport{Source: src}}
 //
-// A literal of [golang.org/x/oauth2.Transport] moves over unchanged, and a
-// [Source] goes wherever an [oauth2.TokenSource] is asked for.
+// A request takes its token from a [Source]. The Source keeps one session: it asks a
+// [Refresher] for new tokens and saves them in a [Store]. The [Transport] sends the
+// request, and tells the Source when an API rejected the token. The rest of the
+// package is variations of these four: [Sources] for many sessions, [Grant] for the
+// usual Refreshers, [UserInfoSource] for the token's user.
 //
-// # Expiry
+// A literal of [golang.org/x/oauth2.Transport] moves over unchanged, and a [Source]
+// goes wherever an [oauth2.TokenSource] is asked for. Package
+// example.com/authtrip/login logs users in.
 //
-// A usable token costs a request one atomic load. One that is getting old is
-// renewed in the background while it is still served. One that has ended makes
-// requests wait, each on its own context, for one refresh that all of them share
-// and none of them can cancel.
+// # When a token expires
 //
-// # Refusal
+// A usable token costs a request one atomic load. One that is due for refresh is
+// refreshed in the background and still used. When it has expired, requests wait for
+// one refresh. All of them share it, each waits on its own context, and none can
+// cancel it. [Source] has the times.
 //
-// A 401 is judged by its challenge (RFC 6750, section 3). If the token was the
-// fault, the token which that request carried is replaced, unless somebody has
-// done so already, and the request is sent once more, body and all. If there is
-// no other token, or the body cannot be sent twice, the caller gets the 401 as
-// it came.
+// # When an API rejects a token
 //
-// # Redirects
+// The Transport reads the challenge of a 401 (RFC 6750, section 3). If it blames the
+// token, three things happen:
 //
-// The token goes to the origins in [Transport.Origins] and to no other; without
-// that list, to the origin of the request. A redirect that leaves them leaves the
-// token behind for good, also where it comes back.
+//  1. The Source replaces the token that this request carried, unless it was replaced
+//     already.
+//  2. The request is sent once more, body and all.
+//  3. The caller gets the second response.
 //
-// # Storage
+// If there is no other token, or the body cannot be sent twice, the caller gets the
+// 401 as it came. [Transport] has the limits, and [Transport.OnChallenge] answers a
+// demand for more scope.
 //
-// A [Store] keeps the token between processes, with a version, so that an older
-// token never overwrites a newer one. A new token is stored before anybody gets
-// it.
+// # Where a token goes
 //
-// # User info
+// It goes to the origins in [Transport.Origins] and to no other. Without that list it
+// goes to the origin of the request. After a redirect to another origin the request
+// carries no token, even where it comes back.
 //
-// [UserInfoSource] says who the token speaks for: verified, cached, one request
-// however many ask.
+// # What is saved, and when
+//
+// A [Store] keeps sessions between processes. Each record has a version, so that an
+// older token never overwrites a newer one. A new token is saved before anybody gets
+// it. Among processes that share a Store one refreshes, and the others load what it
+// saved.
+//
+// # When it fails
+//
+// Use [errors.Is] to decide what to do: [ErrReauthRequired] means that only a login
+// helps, and any other error is transient or names the field that is configured
+// wrongly. Events, for logs and metrics, are described at [EventKind].
+//
+// # Concurrency
+//
+// Every type is safe for concurrent use unless it says otherwise. Do not copy one
+// after first use, and do not change its fields.
 package authtrip
 
 import (
@@ -62,9 +81,9 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// ContextTokenSource is a TokenSource that honours a request's context, and that
-// can be told which token a server refused. [Transport] uses it where its Source
-// implements it; [Source] does.
+// A ContextTokenSource is a TokenSource that honours a request's context, and that can
+// be told which token an API rejected. [Source] and [Sources] are two. A [Transport]
+// uses these methods if its Source has them.
 //
 // Its methods are safe for concurrent use.
 type ContextTokenSource interface {
@@ -72,21 +91,21 @@ type ContextTokenSource interface {
 	// TokenContext returns a token, which must not be modified, or an error when
 	// ctx ends.
 	TokenContext(ctx context.Context) (*oauth2.Token, error)
-	// Invalidate says that tok was refused. A token that is already another one
-	// stays.
+	// Invalidate says that an API rejected tok. If the token was replaced meanwhile,
+	// nothing happens.
 	Invalidate(tok *oauth2.Token)
 }
 
-// A Transport is an [http.RoundTripper] that sends requests with an access token
-// in the Authorization header (RFC 6750, section 2.1), and answers a refused
-// token with another one, once.
+// A Transport is an [http.RoundTripper] that sends each request with an access token
+// in the Authorization header (RFC 6750, section 2.1). If an API rejects the token, it
+// sends the request once more, with another one.
 //
 // Only Source is required. A Transport is safe for concurrent use by multiple
 // goroutines, must not be copied, and its fields must not be modified after
 // first use. It holds nothing that must be closed.
 type Transport struct {
-	// Source supplies tokens; required. One that is a [ContextTokenSource] is told
-	// of refused tokens; any other is asked again and may have another one.
+	// Source supplies tokens; required. A [ContextTokenSource] is told of rejected
+	// tokens. Any other is asked again, and may have another token by then.
 	Source oauth2.TokenSource
 	// Base sends the requests. If nil, [http.DefaultTransport] does. It must not
 	// modify the values of a request's header in place.
@@ -97,35 +116,37 @@ type Transport struct {
 	// but a redirected one only while every redirect stayed on the first request's
 	// origin.
 	//
-	// With a list, a redirected request gets the token only while every request that
-	// led to it was to one of them: whoever is elsewhere chose where the last one
-	// goes, and with which method and body, and must not choose what your token does.
-	// A request whose Host field names another host than its URL gets it only if
-	// both are in the list: a proxy in front of the URL's host may pass it on by
-	// that field. Without a list the program's own Host field is trusted as its URL is.
+	// With a list, a redirected request gets the token only if every request before
+	// it went to one of them. A server elsewhere chooses the target, the method and
+	// the body of what follows, and must not choose what your token does.
+	//
+	// A request whose Host field differs from the host of its URL gets the token only
+	// if both are in the list, as a proxy may route by that field. Without a list the
+	// Host field is trusted as the URL is.
 	Origins []string
-	// AllowInsecureHTTP permits plain http to other machines. Setting this sends
-	// tokens in clear text; without it such a request is an error, unless it
-	// stays on this machine.
+	// AllowInsecureHTTP permits plain http to hosts other than localhost and loopback
+	// addresses. Setting this sends tokens in clear text. Without it such a request is
+	// an error.
 	AllowInsecureHTTP bool
-	// RetryBodyLimit is how large a request body without GetBody may be, in bytes,
-	// to be kept in memory for a second try; its length must be known. If 0, it
-	// is 64 KiB; negative means that no body is kept. A larger body is sent once. A
-	// body is kept while it is being sent, so that it may depend on the answer.
+	// RetryBodyLimit is the size, in bytes, up to which a request body without GetBody
+	// is kept in memory for the retry. If 0, it is 64 KiB; negative means that no body
+	// is kept. A body that is larger, or of unknown length, is sent once.
+	//
+	// A body is kept while it is being sent, so that it may depend on the answer.
 	// GetBody has to return a new reader, as net/http says: Base may still be reading
 	// the first one.
 	RetryBodyLimit int64
-	// OnChallenge, if set, is asked for a token with more scope or of a stronger
-	// authentication when a server wants one (insufficient_scope,
+	// OnChallenge, if set, is asked for a token with more scope or a stronger
+	// authentication when an API demands one (insufficient_scope,
 	// insufficient_user_authentication, claims). The request is sent once more with
-	// the token it returns; if it returns nil or an error, the caller gets the
+	// the token that it returns. If it returns nil or an error, the caller gets the
 	// response as it came.
 	//
-	// The token serves later requests to the same origin too, until it expires or is
-	// rejected, or Source has another token; requests that get the same challenge
-	// at the same time share one call. To keep it longer, give it to Source
-	// ([Source.SetToken]) as well. OnChallenge is called with no lock held, and should
-	// honour the request's context.
+	// The token also serves later requests to the same origin, until it expires, is
+	// rejected, or Source has another token. To keep it longer, pass it to
+	// [Source.SetToken] too. Requests that get the same challenge at the same time
+	// share one call. OnChallenge is called with no lock held, and should honour the
+	// request's context.
 	OnChallenge func(*http.Request, Challenge) (*oauth2.Token, error)
 	// OnEvent, if set, is told what happens. If nil, the OnEvent of Source is. It is
 	// called synchronously, with no lock held, from several goroutines at once.
@@ -141,9 +162,9 @@ type Transport struct {
 // RoundTrip implements [http.RoundTripper]. A request that has an Authorization
 // header keeps it and is sent once.
 //
-// It blocks as Base does, and while there is no usable token. Beside Base's
-// errors it returns those of Source, and plain ones that name a field that is
-// configured wrongly.
+// It blocks as Base does, and while there is no usable token. Its errors are those of
+// Base, those of Source, and plain ones that name the field that is configured wrongly.
+// An error of Source means that no token was available and the request was not sent.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	snap, err := t.pick(req)
 	if err != nil {

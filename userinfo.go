@@ -62,13 +62,14 @@ func (e *UserInfoError) Error() string {
 // Unwrap returns the cause.
 func (e *UserInfoError) Unwrap() error { return e.Err }
 
-// A UserInfoSource finds out who the token's user is. It verifies what the server says,
-// and keeps it until TTL has passed, or the token with which it was fetched expires or
-// is rejected. For each user it sends one request, however many callers wait for it.
+// A UserInfoSource finds out who the token's user is. It asks the server, verifies the
+// answer, and keeps it until TTL has passed, or the token with which it was fetched
+// expires or is rejected. For each user it sends one request, however many callers wait
+// for it.
 //
-// With [Sources] the answer for each key is kept as long as its session is in memory.
-// Otherwise the answers for 5,000 users are kept at least, and for 10,000 at most; an
-// hour without use can end one earlier. A Cache may have it longer.
+// With [Sources] the answer for each key is kept in memory as long as its session is.
+// Otherwise the answers for the last 5,000 users are kept at least, and for 10,000 at
+// most; one that is not used for an hour may be dropped. Cache may keep them longer.
 //
 // URL and Source are required. A UserInfoSource is safe for concurrent use, must
 // not be copied, and its fields must not be modified after first use.

@@ -14,8 +14,8 @@ import (
 // they were fetched. It outlives their tokens. A user is an issuer and a subject together
 // (OpenID Connect Core 1.0, section 5.7), never an email address.
 //
-// The zero value keeps 10,000 users in memory for thirty days; with more, the one that
-// was put longest ago goes. Set Cache for more of them, or for more than one process.
+// The zero value keeps 10,000 users in memory for thirty days, and drops the oldest
+// record for a new one. Set Cache for more users, or for more than one process.
 //
 // Users is safe for concurrent use, must not be copied, and its fields must not be
 // modified after first use. Its methods block as Cache does.

@@ -21,13 +21,17 @@ type Watcher interface {
 	Watch(ctx context.Context, key string) (<-chan struct{}, error)
 }
 
-// Watch follows the session in Store until ctx ends, and returns the cause: a token
-// that another process has refreshed is taken over, a logout and a new login are
-// noticed at once, and a record that the Store has lost is put back. Without it, or
-// where the Store's message is lost, that is noticed at the next refresh.
+// Watch follows the session in Store, so that three things are noticed at once and not at
+// the next refresh:
 //
-// It blocks, so it is for a goroutine of the caller's; with Close it ends with [ErrClosed]. A Store that is no
-// [Watcher] is an error that is [errors.ErrUnsupported].
+//   - a token that another process has refreshed: it is loaded;
+//   - a logout or a new login in another process;
+//   - a record that the Store has lost: it is saved again.
+//
+// If the Store loses a message, the next refresh notices the change.
+//
+// It blocks until ctx ends, and returns the cause, or [ErrClosed] after Close. Call it in
+// a goroutine. If Store is no [Watcher], the error is [errors.ErrUnsupported].
 func (s *Source) Watch(ctx context.Context) error {
 	own, err := s.session()
 	if err != nil {
@@ -67,11 +71,12 @@ func watchEnd(ctx context.Context) error {
 	return ErrClosed
 }
 
-// Watch follows the sessions in memory, as [Source.Watch] does one, over one connection to
-// the Store of Each, which has to be a [KeysWatcher]. A Store that is none, and sessions
-// that New makes, are an error that is [errors.ErrUnsupported].
+// Watch follows all sessions in memory, as [Source.Watch] follows one. It takes one
+// connection to the Store of Each. If that is no [KeysWatcher], or New makes the sessions,
+// the error is [errors.ErrUnsupported].
 //
-// It blocks until ctx ends, and returns the cause, or [ErrClosed] after Close.
+// It blocks until ctx ends, and returns the cause, or [ErrClosed] after Close. Call it in
+// a goroutine.
 func (s *Sources) Watch(ctx context.Context) error {
 	if s.New != nil {
 		return fmt.Errorf("authtrip: Sources.Watch: New may give each session another Store: %w", errors.ErrUnsupported)

@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -240,5 +241,75 @@ func TestTwoWatchesOfSourcesHearOfAllSessions(t *testing.T) {
 		synctest.Wait()
 		_, err := users.Source("alice").Token()
 		wantIs(t, err, authtrip.ErrLoggedOut)
+	})
+}
+
+// watchedStore tells of every change.
+type watchedStore struct {
+	authtrip.MemoryStore
+	changed chan struct{}
+}
+
+func (s *watchedStore) Save(ctx context.Context, key string, value []byte, version string) (string, error) {
+	version, err := s.MemoryStore.Save(ctx, key, value, version)
+	s.changed <- struct{}{}
+	return version, err
+}
+
+func (s *watchedStore) Delete(ctx context.Context, key, version string) error {
+	err := s.MemoryStore.Delete(ctx, key, version)
+	s.changed <- struct{}{}
+	return err
+}
+
+func (s *watchedStore) Watch(ctx context.Context, _ string) (<-chan struct{}, error) {
+	out := make(chan struct{})
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case <-s.changed:
+				select {
+				case out <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+func TestWatchHearsOfALogoutAndALoginElsewhere(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := &watchedStore{changed: make(chan struct{}, 10)}
+		all := replicas(r, 2, store)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- all[0].Watch(ctx) }()
+		for _, src := range all {
+			if _, err := src.Token(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bob := r.srv.Issue("bob")
+		if err := all[1].SetToken(t.Context(), bob); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if tok, err := all[0].Token(); err != nil || tok.AccessToken != bob.AccessToken {
+			t.Errorf("after a login elsewhere the old token is served (%v)", err)
+		}
+		if _, err := all[1].Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, err := all[0].Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		cancel()
+		wantIs(t, <-ended, context.Canceled)
+		wantIs(t, r.src.Watch(t.Context()), errors.ErrUnsupported)
 	})
 }

@@ -59,10 +59,10 @@ type Counts struct {
 	UserInfoRefused int // answers of UserInfoPath with status 401
 
 	Grants map[string]int // tokens granted, by grant_type
-	Errors map[string]int // token requests refused by the server, by error code
+	Errors map[string]int // token requests rejected by the server, by error code
 
 	Overlaps        int // refreshes that arrived while one with the same token was served
-	Reuses          int // refreshes with a spent token, within the grace or not
+	Reuses          int // refreshes with a used token, within the grace period or not
 	FamiliesRevoked int // by reuse detection, by RevokePath or by Revoke
 }
 

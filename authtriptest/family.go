@@ -48,7 +48,7 @@ func (s *Server) Revoke(token string) {
 	}
 }
 
-// RevokeAll ends every access token issued so far. The refresh tokens live on.
+// RevokeAll ends every access token issued so far. The refresh tokens stay good.
 func (s *Server) RevokeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +58,7 @@ func (s *Server) RevokeAll() {
 }
 
 // Valid reports whether a token would be accepted now: an access token by
-// [APIPath], or a refresh token by [TokenPath] (a spent one only within
+// [APIPath], or a refresh token by [TokenPath] (a used one only within
 // ReuseGrace).
 func (s *Server) Valid(token string) bool {
 	s.mu.Lock()

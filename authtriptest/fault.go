@@ -21,7 +21,8 @@ import (
 //	Fault{Delay: time.Minute}                                     // slow
 //	Fault{Body: "<html>", Header: http.Header{"Content-Type": {"text/html"}}}
 //	Fault{JSON: map[string]any{"expires_in": "3600"}}             // odd, but as usual else
-//	Fault{Challenge: InvalidToken}                                // the token is refused
+//
+// Fault{Challenge: InvalidToken} // the token is rejected
 //
 // The fields are applied in the order in which they are listed. A Fault is not
 // modified by the server, so that it can be used many times; its maps and its
@@ -31,10 +32,9 @@ type Fault struct {
 	// has been consumed, as with most servers.
 	Early bool
 
-	// Commit does the work of the endpoint at the start, however it is
-	// answered then: a refresh token is spent, a token is revoked. If false,
-	// the work is done after Delay, and not at all if something else is
-	// answered than usual.
+	// Commit does the work of the endpoint at the start, however it is answered then: a
+	// refresh token is used up, a token is revoked. If false, the work is done after Delay,
+	// and not at all if something else is answered than usual.
 	Commit bool
 
 	// Delay waits before anything is answered. If the client leaves, the wait

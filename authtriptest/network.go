@@ -24,9 +24,9 @@ import (
 //		…
 //	})
 //
-// Any host can be given a handler, under http and https alike. There is no TLS:
-// an https connection is taken to be past its handshake, and [http.Response.TLS]
-// is nil. A host without a handler refuses connections.
+// Any host can be given a handler, under http and https alike. There is no TLS: an https
+// connection is taken to be past its handshake, and [http.Response.TLS] is nil. A connection
+// to a host without a handler fails.
 //
 // A Network is an [http.RoundTripper]. The zero value is ready to use; it must
 // be closed, and its fields must not be modified after first use. It is safe for
@@ -59,9 +59,9 @@ func NewNetwork(tb testing.TB) *Network {
 }
 
 // Handle makes h the handler of an origin such as "https://api.example" or
-// "http://127.0.0.1:8080"; it replaces the one that was there. A nil handler
-// takes the origin off the network: connections to it are refused, and those
-// that exist break at the next request. Handle panics if origin is none.
+// "http://127.0.0.1:8080"; it replaces the one that was there. A nil handler takes the
+// origin off the network: new connections to it fail, and those that exist break at the next
+// request. Handle panics if origin is none.
 func (n *Network) Handle(origin string, h http.Handler) {
 	u, err := url.Parse(origin)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -111,8 +111,7 @@ func (n *Network) DialContext(ctx context.Context, _, address string) (net.Conn,
 	}
 }
 
-// Connections returns how many connections were asked for, the refused ones
-// included.
+// Connections returns how many connections were asked for, failed ones included.
 func (n *Network) Connections() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -125,10 +124,9 @@ func (n *Network) CloseIdleConnections() {
 	n.transport.CloseIdleConnections()
 }
 
-// Close ends all connections and refuses new ones. Handlers see the end of their
-// request's context; Close waits for them to return, so that a handler must not
-// call it. No goroutine of the network is left after that, as the end of a
-// bubble demands.
+// Close ends all connections, and new ones fail. Handlers see the end of their request's
+// context; Close waits for them to return, so that a handler must not call it. No goroutine
+// of the network is left after that, as the end of a bubble demands.
 func (n *Network) Close() error {
 	n.once.Do(n.start)
 	n.closing.Do(func() {

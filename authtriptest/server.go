@@ -74,8 +74,8 @@ type Server struct {
 	// arrives in the header or in the form. If empty, "client-secret".
 	ClientSecret string
 
-	// Public makes the client one without a secret: it names itself in the
-	// form, and a request that carries a secret is refused.
+	// Public makes the client one without a secret: it names itself in the form, and a
+	// request that carries a secret is rejected.
 	Public bool
 
 	// CheckClient replaces the check of the client's id and secret, for any
@@ -93,16 +93,15 @@ type Server struct {
 	// expires_in and the tokens are accepted until they are revoked.
 	Lifetime time.Duration
 
-	// Rotate gives a new refresh token with every refresh. A spent one that
-	// comes again revokes its whole family: all refresh tokens that descend
-	// from one login, and their access tokens. If false, the refresh token
-	// stays and the response of a refresh contains none.
+	// Rotate gives a new refresh token with every refresh. A used one that comes again
+	// revokes its whole family: all refresh tokens that descend from one login, and their
+	// access tokens. If false, the refresh token stays and the response of a refresh contains
+	// none.
 	Rotate bool
 
-	// ReuseGrace is for how long after a rotation the spent token is answered
-	// once more, with the same successor and a new access token. It holds for
-	// the immediate parent of the newest refresh token only. Zero or negative
-	// means that there is no grace.
+	// ReuseGrace is for how long after a rotation the used token is answered once more, with
+	// the same successor and a new access token. It holds for the immediate parent of the
+	// newest refresh token only. Zero or negative means that there is no grace.
 	ReuseGrace time.Duration
 
 	// RevokeOnRefresh ends the older access tokens of the family with every

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Source is a token source for tests: it hands out a token without asking
-// anybody, and a new one after the old one was refused or has expired. The
-// access tokens are "token-1", "token-2" and so on.
+// Source is a token source for tests: it hands out a token without asking anybody, and a new
+// one after the old one was rejected or has expired. The access tokens are "token-1",
+// "token-2" and so on.
 //
 // It has the methods of authtrip.ContextTokenSource. The zero value is ready to
 // use. Lifetime must not be modified after first use; the methods are safe for
 // concurrent use by multiple goroutines. A Source must not be copied after first
 // use.
 type Source struct {
-	// Lifetime is how long a token is valid. If zero or negative, its end is
-	// not told and it lasts until it is refused.
+	// Lifetime is how long a token is valid. If zero or negative, it has no expiry and is
+	// valid until it is rejected.
 	Lifetime time.Duration
 
 	mu      sync.Mutex // guards everything below
@@ -64,8 +64,8 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return &tok, nil
 }
 
-// Invalidate says that tok was refused. If it is the current token, the next
-// call makes a new one.
+// Invalidate says that an API rejected tok. If it is the current token, the next call makes
+// a new one.
 func (s *Source) Invalidate(tok *oauth2.Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -223,7 +223,7 @@ func late(w *world, at *tokens, p Peer, n int) (burst, error) {
 	return b, nil
 }
 
-var errNeverReplaced = errors.New("a refused token is never replaced")
+var errNeverReplaced = errors.New("a rejected token is never replaced")
 
 // bursts are stampede, storm and late 401s.
 func bursts(s scale) ([]row, error) {
@@ -257,9 +257,9 @@ func bursts(s scale) ([]row, error) {
 	}
 	count := number(float64(n))
 	rows := burstRows("Stampede: "+count+" requests at an expired token", all, stampedes)
-	rows = append(rows, burstRows("Storm: "+count+" requests in flight are refused", all[1:], storms[1:])...)
+	rows = append(rows, burstRows("Storm: "+count+" requests in flight are rejected", all[1:], storms[1:])...)
 	m := n / 10
-	lates := newRow("Late 401s: " + number(float64(m)) + " requests are refused after the token was replaced: further token requests; outcome")
+	lates := newRow("Late 401s: " + number(float64(m)) + " requests are rejected after the token was replaced: further token requests; outcome")
 	for _, p := range all[1:] {
 		b, err := late(w, at, p, m)
 		switch {

@@ -42,8 +42,8 @@ type User struct {
 	// Fetch, if set, is where tokens come from instead of Endpoint, without any
 	// network.
 	Fetch func(ctx context.Context) (*oauth2.Token, error)
-	// Margin is how long before its end a token is to be renewed. If 0, the peer's
-	// own default counts; a peer that has no such setting ignores it.
+	// Margin is how long before its expiry a token is due for refresh. If 0, the peer's own
+	// default counts; a peer that has no such setting ignores it.
 	Margin time.Duration
 	// Store, if set, is where the tokens are kept that several processes share. A
 	// peer that has nothing of the kind ignores it.

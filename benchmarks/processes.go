@@ -114,7 +114,7 @@ func processes(s scale) ([]row, error) {
 	for _, n := range of(s, []int{2, 8}, []int{2}) {
 		d := of(s, 4*sharedLifetime*time.Second, 1500*time.Millisecond)
 		requests := newRow(fmt.Sprintf("%d processes, one login, a refresh token is good for one use, tokens of 2 s, for %s: token requests", n, span(float64(d))))
-		reuses, failed, alive := newRow("… spent refresh tokens that came again"), newRow("… failed requests"), newRow("… at the end the user is")
+		reuses, failed, alive := newRow("… used refresh tokens that came again"), newRow("… failed requests"), newRow("… at the end the user is")
 		for _, p := range libraries() {
 			total, login, err := together(p, n, d)
 			if err != nil {

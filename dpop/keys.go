@@ -1,6 +1,6 @@
-// Package dpop binds tokens to keys (RFC 9449, DPoP): a token that is stolen is of no use
-// to whoever has not got its key. [Keys] goes into one field of a grant or of a login, and
-// requests then carry a proof with their token.
+// Package dpop binds tokens to keys (RFC 9449, DPoP). A stolen token is of no use without
+// its key. Set [Keys] as a field of a grant or of a login: each request then carries a proof
+// with its token.
 //
 //	keys := new(dpop.Keys)
 //	client := &login.Client{Provider: provider, ID: "my-app", DPoP: keys}
@@ -39,8 +39,8 @@ const (
 	EdDSA = "EdDSA" // with an Ed25519 key
 )
 
-// Keys makes keys and proofs: it is an [authtrip.Binder]. Use one for all that talk to the
-// same servers, as they share nonces by it.
+// Keys makes keys and proofs: it is an [authtrip.Binder]. Use one for all clients of the
+// same servers, as it shares nonces among them.
 //
 // The zero value is ready to use: each session gets an ES256 key of its own. Keys is safe
 // for concurrent use, must not be copied, and its fields must not be modified after first
@@ -65,7 +65,7 @@ type Keys struct {
 
 var _ authtrip.Binder = (*Keys)(nil)
 
-// String says nothing of the keys.
+// String returns a text for logs that shows nothing of the keys.
 func (k *Keys) String() string { return "dpop.Keys" }
 
 // GoString implements [fmt.GoStringer] as String does.

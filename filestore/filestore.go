@@ -6,9 +6,9 @@
 //		...
 //	}
 //
-// Several processes may use one directory at once: each change is made under a
-// lock of the operating system, and so is a lease. A process that dies, however
-// it dies, holds nothing any more, and what it had begun to write is not seen.
+// Several processes may use one directory at once: each change is made under a lock of the
+// operating system, and so is a lease. When a process dies, in whatever way, its locks and
+// leases end, and a half-written record is not seen.
 //
 // # Files
 //
@@ -24,8 +24,8 @@
 // saved, a file for each lease while it is held, and a directory "expiring" with
 // an empty file for each record with a ttl.
 //
-// The values are readable for whoever can read the files. [authtrip.Sealed]
-// encrypts them, if the program has a better place for the key than beside them.
+// Anybody who can read the files can read the values. [authtrip.Sealed] encrypts them; keep
+// its key in another place.
 //
 // # A directory that is missing, or another one
 //
@@ -69,18 +69,18 @@ import (
 // It is safe for concurrent use by goroutines and by processes, must not be
 // modified after first use, and must not be copied.
 //
-// Load waits for nothing but the disk. Save, SaveFor and Delete wait, as long as
-// their ctx allows, for whoever else changes the directory. They return when the
-// change is on the disk and survives a loss of power. That costs some
-// milliseconds, and the changes of one directory are made one after the other.
+// Load blocks only for the disk. Save, SaveFor and Delete block until other changes of the
+// directory are done, or their ctx ends. They return when the change is on the disk and
+// survives a loss of power. That costs some milliseconds, and the changes of one directory
+// are made one after the other.
 //
 // Dir is to be on a local file system: what locks on a network file system
 // promise depends on its servers. Locks need Linux, macOS, a BSD, illumos or
 // Windows; elsewhere Save, Delete and Lease return an error that is
 // [errors.ErrUnsupported].
 //
-// A file whose content is not what was written is reported as a [*CorruptError]
-// by each method that needs the record, and stays.
+// If the content of a file is not what was written, each method that needs the record
+// returns a [*CorruptError].
 type Store struct {
 	// Dir is the directory of the files; required. If it is missing at first
 	// use, Save, SaveFor and Lease make it, with mode 0700. One that is there

@@ -8,9 +8,9 @@ import (
 	"fmt"
 )
 
-// A CorruptError says that a file does not hold what was written to it. The file
-// is kept, and so is the error, until somebody repairs it or takes it away: a
-// record that cannot be read might still be the only copy of a token.
+// A CorruptError means that a file does not hold what was written to it. The file is
+// kept, as it might be the only copy of a token. The error returns until somebody
+// repairs or removes the file.
 type CorruptError struct {
 	File string // the file's name
 	Err  error  // what is wrong with it

@@ -16,8 +16,8 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// A LogoutToken is the server's word that sessions have ended, verified (OpenID
-// Connect Back-Channel Logout 1.0, section 2.4).
+// A LogoutToken says that sessions have ended at the server. It is verified (OpenID Connect
+// Back-Channel Logout 1.0, section 2.4).
 type LogoutToken struct {
 	// Issuer is the server.
 	Issuer string
@@ -56,8 +56,8 @@ type logoutClaims struct {
 	Events    map[string]json.RawMessage `json:"events"`
 }
 
-// VerifyLogoutToken verifies a logout token that somebody has sent. Whether it was
-// sent before is for the caller to know: [BackChannelLogout] does.
+// VerifyLogoutToken verifies a logout token. It does not notice one that was sent before:
+// [BackChannelLogout] does.
 //
 // Its errors are *[CheckError], and those of [Provider.Metadata]. Rule 66.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (*LogoutToken, error) {
@@ -165,8 +165,8 @@ type BackChannelLogout struct {
 	// with [authtrip.Source.Forget] what is in a Store. After an error the server
 	// may send t again.
 	OnLogout func(ctx context.Context, t *LogoutToken) error
-	// Cache remembers the tokens that were seen, for all processes that share it. If
-	// nil, this process remembers its own.
+	// Cache remembers the logout tokens that were seen, for all processes that share it. If
+	// nil, each process remembers its own.
 	Cache authtrip.Cache
 	// OnError, if set, is told why a token was not taken.
 	OnError func(r *http.Request, err error)

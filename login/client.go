@@ -1,5 +1,5 @@
-// Package login gets the token that package authtrip then keeps alive: from an
-// issuer URL to an *http.Client in six lines.
+// Package login logs users in with OAuth 2.0 and OpenID Connect. It gets from an issuer's
+// URL to an http.Client in six lines; package authtrip then refreshes the token.
 //
 //	provider, err := login.Discover(ctx, "https://issuer.example")
 //	client := &login.Client{Provider: provider, ID: "my-cli"}
@@ -10,12 +10,14 @@
 //
 // # Logging a user in
 //
-// [Client.AuthCodeURL] makes the URL to send the user to, and a [Transaction]:
-// what is remembered until the user is back. [Client.Exchange] takes the
-// Transaction and the whole redirect response, verifies all of it, and spends
-// the code last. A web application mounts [Handlers], which do both and carry
-// the Transaction in [Transactions]; a program on somebody's own machine uses
-// [Loopback], and one without a browser [Client.DeviceAuth].
+// [Client.AuthCodeURL] makes the URL to send the user to, and a [Transaction], which is kept
+// until the user is back. [Client.Exchange] takes the Transaction and the whole redirect
+// response, verifies it, and redeems the code last. Most programs call neither by
+// hand:
+//
+//   - A web application mounts [Handlers], which keep the Transaction in [Transactions].
+//   - A command-line program uses [Loopback].
+//   - A program without a browser uses [Client.DeviceAuth].
 //
 // PKCE with S256, state and, for OpenID Connect, a nonce are part of every
 // login, and cannot be left out. An ID token is verified by go-oidc, and by what
@@ -29,11 +31,11 @@
 //
 // # Errors
 //
-// A *[CheckError] says that something was refused and which check it failed; an
-// *[AuthorizationError], that the server refused; an *[EndpointError] or an
-// *[authtrip.RefreshError], that a request failed; anything else names what is
-// configured wrongly. No text holds a token, a secret, a code, a state or the
-// name of a user. On an error nothing is stored.
+// A *[CheckError] means that something failed a check, and says which. An
+// *[AuthorizationError] means that the server or the user denied the login. An
+// *[EndpointError] and an *[authtrip.RefreshError] mean that a request failed. Any other
+// error names what is configured wrongly. No text holds a token, a secret, a code, a state
+// or the name of a user. On an error nothing is stored.
 package login
 
 import (
@@ -87,13 +89,13 @@ type Client struct {
 	// so in any case for the two methods with a certificate. Requests go to the
 	// endpoints that the metadata has for such clients.
 	CertificateBoundTokens bool
-	// DPoP, if set, has the tokens bound to keys (RFC 9449), one for each login, which the
-	// session's record keeps: an [example.com/authtrip/dpop.Keys]. The authorization
-	// request names the key, the code, the refresh token and user info go with a proof,
-	// and a token of another type is refused.
+	// DPoP, if set, binds tokens to keys (RFC 9449), one for each login: an
+	// example.com/authtrip/dpop.Keys. The session's record keeps the key, and the
+	// authorization request names it. The code, the refresh token and user info requests go
+	// with a proof. A token of another type is an error.
 	DPoP authtrip.Binder
-	// Profile, if set, demands what a security profile does: [FAPI2]. Where the metadata or
-	// this Client lacks a part, every method that would send something is an error.
+	// Profile, if set, enforces a security profile: [FAPI2]. If the metadata or this Client
+	// lacks a part of it, every method that would send something returns an error.
 	Profile Profile
 	// AssertionFunc, if set, replaces Key: it returns the client's assertion (RFC 7523,
 	// section 2.2) that somebody else has signed, such as a Kubernetes projected token or
@@ -115,13 +117,12 @@ type Client struct {
 	// RedirectURL is where the user comes back to. It is sent as it is written
 	// here and never made from a request.
 	RedirectURL string
-	// StrippedPrefix is what a proxy in front of this program takes from the beginning
-	// of the path of a request, such as /auth: the path to which a response came is
-	// compared with that of RedirectURL. What [http.StripPrefix] takes is known.
+	// StrippedPrefix is the beginning of the path that a proxy in front of this program
+	// removes, such as /auth. It is needed because the path of a response is compared with
+	// that of RedirectURL. What [http.StripPrefix] removes is known without it.
 	StrippedPrefix string
-	// Scopes are asked for by logins. If nil, it is openid. With openid among
-	// them an ID token is required, which a server that is none of OpenID Connect does
-	// not have; without it there is none.
+	// Scopes are asked for by logins. If nil, it is openid. With openid among them an ID
+	// token is required. Leave openid out for a server without OpenID Connect.
 	Scopes []string
 	// Resources are the APIs that tokens are for, each an absolute URI without
 	// fragment (RFC 8707).
@@ -139,14 +140,14 @@ type Client struct {
 	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
 	// those of the metadata. "none" and the symmetric ones never are.
 	IDTokenAlgs []string
-	// ClockSkew is how far this machine's clock and the server's may be apart. If
-	// 0, it is a minute; negative means not at all.
+	// ClockSkew is how far the clocks of this program and of the server may be apart. If 0,
+	// it is a minute; negative means not at all.
 	ClockSkew time.Duration
 	// LoginTimeout is how long a user has between [Client.AuthCodeURL] and
 	// [Client.Exchange]. If 0 or less, it is ten minutes.
 	LoginTimeout time.Duration
-	// HTTPClient sends the requests of this client. If nil, the Provider's does.
-	// Redirects are refused whatever it says.
+	// HTTPClient sends the requests of this client. If nil, the Provider's does. Redirects
+	// are never followed.
 	HTTPClient *http.Client
 }
 
@@ -156,16 +157,15 @@ func (c Client) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "login.Clien
 // LogValue implements [slog.LogValuer]: of c it logs the ID alone.
 func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// Source returns a source of this client's sessions. Give it the result of a login by
-// [authtrip.Source.SetToken]. Store, Key and the other fields can be set on it before it
-// is used: with a Store, a program that starts again finds its session there and does
-// not log in again.
+// Source returns a Source for a session of this client. Pass the result of a login to
+// [authtrip.Source.SetToken]. Store, Key and the other fields can be set before it is used.
+// With a Store, the session is there when the program starts again.
 func (c *Client) Source() *authtrip.Source { return &authtrip.Source{Refresher: c.RefreshToken()} }
 
-// UserInfoSource returns what answers who the token of src speaks for, verified
-// against its ID token. Its fields can be set before it is used. Where to ask is
-// looked up in the metadata when it is needed; that error is one of
-// [Provider.Metadata], or wraps [errors.ErrUnsupported].
+// UserInfoSource returns a source of user info for the user of src's token, verified against
+// its ID token. Its fields can be set before it is used. The endpoint is looked up in the
+// metadata when it is needed. That error is one of [Provider.Metadata], or wraps
+// [errors.ErrUnsupported].
 func (c *Client) UserInfoSource(src oauth2.TokenSource) *authtrip.UserInfoSource {
 	u := &authtrip.UserInfoSource{
 		Source:  src,

@@ -131,10 +131,9 @@ func (c *Client) checkDevice(d *oauth2.DeviceAuthResponse) error {
 // DeviceToken waits until the user has logged in on the other device, and
 // returns the session. req is that of [Client.DeviceAuth]; it may be nil.
 //
-// It blocks until then, until the code expires, or until ctx ends. It asks as
-// often as the server allows, slower when told so, and an answer that gets lost
-// is asked for again. A refusal is an *[AuthorizationError]: access_denied, or
-// expired_token.
+// It blocks until then, until the code expires, or until ctx ends. It polls as often as the
+// server allows, and again after a lost answer. If the user denies the login, or the code
+// expires, the error is an *[AuthorizationError]: access_denied or expired_token.
 func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, req *AuthRequest) (*Session, error) {
 	if d == nil || d.DeviceCode == "" {
 		return nil, errors.New("login: DeviceToken: the device code is empty")

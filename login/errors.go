@@ -11,9 +11,9 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// A CheckError is something that was refused because it is not what it has to
-// be: a redirect that does not belong to this login, an ID token of somebody
-// else, metadata of another issuer. Nothing of it is used or kept.
+// A CheckError means that something failed a check: a redirect that does not belong to this
+// login, an ID token of another user, metadata of another issuer. Nothing of it is used or
+// kept.
 //
 // Its text names the check and holds no value. Want and Got are for operators;
 // they are "" where a value is secret.
@@ -53,9 +53,9 @@ func cut(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// An AuthorizationError is the server's answer that there will be no token: an
-// error in the redirect (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0,
-// section 3.1.2.6), or the end of a device login (RFC 8628, section 3.5).
+// An AuthorizationError means that the server or the user denied the login. It is an error
+// in the redirect (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6), or
+// the end of a device login (RFC 8628, section 3.5).
 type AuthorizationError struct {
 	// Code is the server's error code, such as "access_denied" or
 	// "login_required"; "unprintable" where it sent something else.
@@ -65,7 +65,7 @@ type AuthorizationError struct {
 	Description string
 }
 
-func (e *AuthorizationError) Error() string { return "login: the server refused: " + e.Code }
+func (e *AuthorizationError) Error() string { return "login: the server denied the login: " + e.Code }
 
 // Temporary reports whether the same login may work later.
 func (e *AuthorizationError) Temporary() bool {

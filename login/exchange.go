@@ -18,8 +18,8 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// A Session is what a login ends with. It holds the tokens: it must not be
-// logged, and in a log of log/slog it is blank.
+// A Session is the result of a login. It holds the tokens, so do not log it; log/slog and
+// fmt print nothing of it.
 type Session struct {
 	// Token is what the server gave, the ID token in its Extra("id_token").
 	Token *oauth2.Token
@@ -44,17 +44,16 @@ func (s Session) Format(f fmt.State, _ rune) { blank(f, "login.Session") }
 // LogValue implements [slog.LogValuer]: it logs nothing that is in s.
 func (s Session) LogValue() slog.Value { return slog.StringValue("login.Session{…}") }
 
-// Exchange ends a login: it takes the whole redirect response, verifies it
-// against tx, and only then spends the code. response is the URL to which the
-// user came back, as a string or a *[url.URL], or the *[http.Request] of the
-// callback: a GET, or the POST of a form ([AuthRequest.FormPost]).
+// Exchange completes a login: it takes the whole redirect response, verifies it against tx,
+// and only then redeems the code. response is the URL to which the user came back, as a
+// string or a *[url.URL], or the *[http.Request] of the callback: a GET, or the POST of a
+// form ([AuthRequest.FormPost]).
 //
-// tx ends with the first response that has its state, whatever comes of it; a
-// code is never sent twice. Until then, the end of ctx ends the call. From then on
-// the call takes 30 seconds at most, also if ctx ends, as the answer could not be
-// had again (Rule 65). Its errors are described in the package comment: a *[CheckError]
-// where anything is not as it has to be, an *[AuthorizationError] where the
-// server or the user said no.
+// tx is good for one response that has its state: after that, also if Exchange fails, begin
+// a new login. A code is never sent twice. While the code is being redeemed the call ignores
+// the end of ctx and takes 30 seconds at most, as the answer could not be had again (Rule
+// 65). Its errors are described in the package comment: a *[CheckError] if a check failed,
+// an *[AuthorizationError] if the server or the user denied the login.
 func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*Session, error) {
 	m, err := c.prepare(ctx, tx)
 	if err != nil {
@@ -183,13 +182,12 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 	return "", &CheckError{Check: "id_token", Reason: "is not a string"}
 }
 
-// RefreshToken returns the refresher of a session's [authtrip.Source]. A
-// refreshed ID token is verified and held against the one before it: another
-// user's, and the refresh is refused (OpenID Connect Core 1.0, section 12.2).
-// Where keys cannot be had, the connection to the token endpoint vouches for it,
-// as section 3.1.3.7 allows, rather than that a new token is lost. It asks for the
-// resources that the login asked for, and for those of the Client where the token
-// does not say.
+// RefreshToken returns the refresher of a session's [authtrip.Source]. A refreshed ID token
+// is verified and compared with the one before it: if it names another user, the refresh is
+// an error (OpenID Connect Core 1.0, section 12.2). If the server's keys are unavailable,
+// its signature is not checked, so that the new token is not lost: it came from the token
+// endpoint over TLS (section 3.1.3.7). It asks for the resources that the login asked for,
+// and for those of the Client where the token does not say.
 func (c *Client) RefreshToken() authtrip.Refresher {
 	return refresher{client: c, refresh: func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 		switch { // whatever the provider says

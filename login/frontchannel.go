@@ -12,19 +12,18 @@ import (
 //
 //	mux.Handle("GET /frontchannel-logout", &login.FrontChannelLogout{Client: client, OnLogout: end})
 //
-// Nothing that the server sends here is signed, and in the frame of another site most
-// browsers send no cookies. So it serves a server that has nothing better:
-// [BackChannelLogout] does not depend on a browser. Client or Clients, and OnLogout, are
-// required. It is safe for concurrent use if its functions are, and must not be modified
-// after first use.
+// Nothing that the server sends here is signed, and most browsers send no cookies from
+// another site's frame. Use [BackChannelLogout], which does not depend on a browser, if the
+// server has it. Client or Clients, and OnLogout, are required. It is safe for concurrent
+// use if its functions are, and must not be modified after first use.
 type FrontChannelLogout struct {
 	// Client is the application.
 	Client *Client
 	// Clients, if set, returns the client whose issuer that is, nil where there is none.
 	Clients func(r *http.Request, issuer string) (*Client, error)
 	// OnLogout ends the one session of that issuer and sid, as it is among the claims of its
-	// ID token, and nothing else: the request can be made up by any page that the user
-	// looks at, by one that knows the sid.
+	// ID token, and nothing else: any page that the user opens, and that knows the sid, can
+	// make this request.
 	OnLogout func(w http.ResponseWriter, r *http.Request, issuer, sid string) error
 	// OnError, if set, is told why a logout was not done.
 	OnError func(r *http.Request, err error)

@@ -38,16 +38,17 @@ type Handlers struct {
 	// Request returns what a login asks for. If nil, it is what the Client asks
 	// for. ReturnTo is set by Login.
 	Request func(r *http.Request) (*AuthRequest, error)
-	// OnLogin is called when a user has logged in, before the browser is sent on;
-	// required. It begins the application's own session, with a new session ID,
-	// and does so by w's header only. After an error the login has failed, and its
-	// tokens are revoked. If a browser asks again while its login is redeemed (a reload,
-	// a double click), it is called for each of these requests, with the same Session.
+	// OnLogin is called when a user has logged in, before the browser is sent on; required.
+	// It begins the application's own session, with a new session ID. It may set headers of
+	// w, such as a cookie, and must not write a body. If it returns an error the login has
+	// failed, and its tokens are revoked. If a browser asks again while its login is redeemed
+	// (a reload, a double click), it is called for each of these requests, with the same
+	// Session.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
-	// OnLogout ends the application's own session, by w's header only, and
-	// returns the session's token, which is then revoked and named to the server.
-	// A nil token is nobody's. If OnLogout is nil, Logout only sends the browser
-	// to the server.
+	// OnLogout ends the application's own session and returns the session's token, which is
+	// then revoked and named to the server. It may set headers of w, and must not write a
+	// body. A nil token means that nobody was logged in. If OnLogout is nil, Logout only
+	// sends the browser to the server.
 	OnLogout func(w http.ResponseWriter, r *http.Request) (*oauth2.Token, error)
 	// OnError answers where a login or logout failed. If nil, a plain page does,
 	// with the status of [StatusCode].
@@ -195,13 +196,12 @@ func (h *Handlers) check() error {
 	return nil
 }
 
-// Callback ends a login: it exchanges the response, calls OnLogin, and sends the
+// Callback completes a login: it exchanges the response, calls OnLogin, and sends the
 // browser to where it wanted to go.
 //
-// What is redeemed is redeemed whether the browser waits or not, and a browser that
-// asks again meanwhile, or in the half minute after it has gone away, gets the
-// result. A login that has taken too long, or is over, begins again at the page where
-// it began, with its return_to.
+// A code is redeemed even if the browser goes away. If the browser repeats its request
+// meanwhile, or within half a minute, it gets the result. If a login has taken too long, or
+// is over, it begins again at the page where it began, with its return_to.
 func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
@@ -364,8 +364,8 @@ func (h *Handlers) logoutCookie(redirectURL string) *http.Cookie {
 	return t.cookie(strings.TrimSuffix(t.prefix(isHTTPS(redirectURL)), "-")+"_logout", tx)
 }
 
-// LoggedOut is the page of LoggedOutURL: it takes the browser that comes back from the
-// logout that it has begun to Home, and no other.
+// LoggedOut is the page of LoggedOutURL. It sends a browser to Home if it comes back from a
+// logout that it began here. Any other request is an error.
 func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet {
@@ -425,7 +425,7 @@ func (h *Handlers) fail(w http.ResponseWriter, r *http.Request, err error, what 
 	status := StatusCode(err)
 	text := "The " + what + " failed. Please try again."
 	if status == http.StatusForbidden {
-		text = "The " + what + " was refused."
+		text = "The " + what + " was denied."
 	}
 	plain(w)
 	http.Error(w, text, status)

@@ -16,7 +16,7 @@ import (
 // An Introspection is what the server says of a token (RFC 7662, section 2.2).
 // It is shared and must not be modified.
 type Introspection struct {
-	// Active is whether the token counts; nothing else is set if it does not.
+	// Active reports whether the token is valid. If it is not, nothing else is set.
 	Active bool
 	// Scopes, ClientID, Subject and Issuer are those of the token, zero where the
 	// server did not say.

@@ -61,7 +61,7 @@ func peek(raw string) *redirect {
 }
 
 // openResponse verifies a signed response (JARM, section 2.4) and returns what it says. One
-// that is not of tx's state is left to be refused for that.
+// that is not of tx's state fails that check later.
 func (c *Client) openResponse(ctx context.Context, m *Metadata, tx *Transaction, r *redirect) (*redirect, error) {
 	switch {
 	case r.state == "" || !equal(r.state, tx.State):

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A LogoutRequest is what a logout says beside who asks for it. The zero value,
-// and nil, say nothing.
+// A LogoutRequest is what a logout tells the server. The zero value, and nil, tell it
+// nothing but the client.
 type LogoutRequest struct {
 	// IDToken is the raw ID token of the session that is to end. The server asks
 	// the user whether to log out where it is "".

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Loopback logs in the user of a command-line program: it opens the browser, and
-// waits on a port of this machine for it to come back (RFC 8252, section 7.3).
+// Loopback logs in the user of a command-line program: it opens the browser, and waits on a
+// port of a loopback address for it to come back (RFC 8252, section 7.3).
 //
 // Only Client is required; its RedirectURL does not matter. Each call of Login is
 // on its own, so that a Loopback is safe for concurrent use. It must not be
@@ -41,10 +41,10 @@ type Loopback struct {
 	Output io.Writer
 }
 
-// Login logs the user in. It blocks until the browser is back and the response
-// exchanged, until [Client.LoginTimeout], or until ctx ends. Responses that do
-// not belong to this login are refused, and waiting goes on. Its errors are those
-// of [Client.AuthCodeURL] and [Client.Exchange].
+// Login logs the user in. It blocks until the browser is back and the response exchanged,
+// until [Client.LoginTimeout], or until ctx ends. A response that does not belong to this
+// login gets an error page, and waiting goes on. Its errors are those of
+// [Client.AuthCodeURL] and [Client.Exchange].
 func (l *Loopback) Login(ctx context.Context) (*Session, error) {
 	if l.Client == nil {
 		return nil, errors.New("login: Loopback.Client is nil")
@@ -307,7 +307,7 @@ func advice(err error) string {
 		if ae.Code == "access_denied" {
 			return "access was denied."
 		}
-		return "the server refused (" + ae.Code + ")."
+		return "the server denied it (" + ae.Code + ")."
 	}
 	return "see the program for what happened."
 }

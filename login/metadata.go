@@ -45,8 +45,8 @@ type Metadata struct {
 	RequestObjectSigningAlgs   []string `json:"request_object_signing_alg_values_supported"`
 	// AuthorizationSigningAlgs is of JARM. If nil, it is RS256.
 	AuthorizationSigningAlgs []string `json:"authorization_signing_alg_values_supported"`
-	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
-	// without iss is refused then.
+	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect without iss is an
+	// error then.
 	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`
 	// TokenEndpointAuthMethods are the client authentication methods. If nil, it
 	// is client_secret_basic.

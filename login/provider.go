@@ -14,10 +14,10 @@ import (
 	"example.com/authtrip/internal/origin"
 )
 
-// A Provider is an authorization server, known by its issuer. What it publishes
-// is read when it is needed, kept, and read again in the background when it is
-// old; while the server is down, the last good copy serves. Concurrent readers
-// share one request, which belongs to none of them.
+// A Provider is an authorization server, known by its issuer. Its metadata and keys are read
+// when they are needed, kept, and read again in the background when they are old. While the
+// server is down, the last good copy is used. Concurrent readers share one request, and none
+// of them can cancel it.
 //
 // Only Issuer is required. A Provider is safe for concurrent use, must not be
 // copied, and its fields must not be modified after first use. One Provider
@@ -49,17 +49,16 @@ type Provider struct {
 	// means for ever. A signature of an unknown key is a reason to ask for the
 	// keys sooner, but not more often than every 30 seconds.
 	TTL time.Duration
-	// Cache, if set, carries metadata and keys over to the next start of the program, so
-	// that it need not wait for the server, nor depend on it. They are as old there as
-	// they were here. Whoever can write to the Cache can be the server: see
-	// [authtrip.SealedCache]. A Cache that fails is as good as none.
+	// Cache, if set, keeps metadata and keys for the next start of the program, so that it
+	// need not wait for the server. Their age counts on. Anybody who can write to the Cache
+	// can be the server: see [authtrip.SealedCache]. A Cache that fails is ignored.
 	Cache authtrip.Cache
-	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
-	// does. Redirects are refused whatever it says.
+	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport] does.
+	// Redirects are never followed.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits plain http to other machines, for the issuer, the
-	// endpoints and the redirect URL. Setting this sends secrets and tokens in
-	// clear text, and lets whoever is on the way be the server.
+	// AllowInsecureHTTP permits plain http to hosts other than localhost and loopback
+	// addresses, for the issuer, the endpoints and the redirect URL. Setting this sends
+	// secrets and tokens in clear text, and lets an attacker on the network be the server.
 	AllowInsecureHTTP bool
 	// OnEvent, if set, is told what became of reading metadata and keys. It is
 	// called synchronously, with no lock held, from several goroutines at once.
@@ -97,10 +96,9 @@ func Discover(ctx context.Context, issuer string) (*Provider, error) {
 	return p, nil
 }
 
-// Metadata returns what the provider publishes. It blocks only while there is no
-// copy at all, until one is fetched or ctx ends. Its errors are those of
-// [Discover]; after a failure the next attempt is paced, and until it is due the
-// same error is returned at once.
+// Metadata returns what the provider publishes. It blocks only while there is no copy at
+// all, until one is fetched or ctx ends. Its errors are those of [Discover]. After a failure
+// the next attempt is backed off, and until it is due the same error is returned at once.
 func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 	if err := p.check(); err != nil {
 		return nil, err

@@ -47,9 +47,9 @@ type ClientMetadata struct {
 	SoftwareStatement string `json:"software_statement,omitempty"`
 }
 
-// A Registration is what a server has made of a [ClientMetadata] (RFC 7591, section
-// 3.2.1). It belongs to one issuer, and holds secrets: as JSON it can be kept, and it
-// prints as a blank.
+// A Registration is what a server has made of a [ClientMetadata] (RFC 7591, section 3.2.1).
+// It belongs to one issuer, and holds secrets: it can be kept as JSON, and fmt and log/slog
+// print nothing of it.
 type Registration struct {
 	// Issuer is the server; nothing of the registration goes to another one.
 	Issuer string `json:"issuer"`
@@ -91,9 +91,9 @@ func (r *Registration) Client(p *Provider) (*Client, error) {
 // Register registers a client (RFC 7591). initialToken is "" where the server registers
 // anybody.
 //
-// It is sent once: a lost answer may leave a client behind that nobody knows. Its
-// errors are *[EndpointError], and those of [Provider.Metadata]; one that wraps
-// [errors.ErrUnsupported] says that the server cannot do it.
+// It is sent once. If the answer is lost, the server may have registered a client that
+// nobody uses. Its errors are *[EndpointError], and those of [Provider.Metadata]; one that
+// wraps [errors.ErrUnsupported] says that the server cannot do it.
 func (p *Provider) Register(ctx context.Context, m *ClientMetadata, initialToken string) (*Registration, error) {
 	meta, err := p.Metadata(ctx)
 	if err != nil {
@@ -331,7 +331,8 @@ func (d *ClientDocument) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(doc)
 }
 
-// Document returns the document, after a look at what it must and must not have.
+// Document returns the document as JSON, or an error that names the member that must or must
+// not be there.
 func (d *ClientDocument) Document() ([]byte, error) {
 	u, err := url.Parse(d.ID)
 	switch {

@@ -13,8 +13,8 @@ import (
 	"example.com/authtrip/internal/origin"
 )
 
-// A Resource is an API that says about itself which servers it takes tokens of
-// (RFC 9728). What it says is kept as that of a [Provider] is.
+// A Resource is an API that publishes which servers' tokens it accepts (RFC 9728). Its
+// metadata is kept as that of a [Provider] is.
 //
 // Only ID is required. A Resource is safe for concurrent use, must not be copied,
 // and its fields must not be modified after first use.
@@ -29,11 +29,11 @@ type Resource struct {
 	// TTL is how long the metadata is good. If 0, it is an hour; negative means
 	// for ever.
 	TTL time.Duration
-	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
-	// does. Redirects are refused whatever it says.
+	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport] does.
+	// Redirects are never followed.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits plain http to other machines. Setting this lets
-	// whoever is on the way choose the server.
+	// AllowInsecureHTTP permits plain http to hosts other than localhost and loopback
+	// addresses. Setting this lets an attacker on the network choose the server.
 	AllowInsecureHTTP bool
 
 	metadata document[*ResourceMetadata]
@@ -43,8 +43,8 @@ type Resource struct {
 // is shared and must not be modified.
 type ResourceMetadata struct {
 	Resource string `json:"resource"`
-	// AuthorizationServers are the issuers whose tokens the API takes, for
-	// [Provider.Issuer]. Which of them to trust is for the program to say.
+	// AuthorizationServers are the issuers whose tokens the API accepts, for
+	// [Provider.Issuer]. The program decides which of them to trust.
 	AuthorizationServers   []string `json:"authorization_servers"`
 	ScopesSupported        []string `json:"scopes_supported"`
 	BearerMethodsSupported []string `json:"bearer_methods_supported"`

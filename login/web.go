@@ -8,7 +8,8 @@ import (
 )
 
 // IsLocalPath reports whether raw is a path of the application itself, to which a browser
-// may be sent: anything that a browser could take for another site's address is none.
+// may be sent. It reports false for anything that a browser could take for another site's
+// address.
 func IsLocalPath(raw string) bool {
 	const most = 1024
 	if raw == "" || len(raw) > most || raw[0] != '/' || strings.HasPrefix(raw, "//") {
@@ -39,9 +40,9 @@ func notAllowed(w http.ResponseWriter, methods string) {
 	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 }
 
-// StatusCode returns the status with which a web application answers err: 400
-// for a *[CheckError], 403 for an *[AuthorizationError] and for a request of another
-// site, 503 for one that passes, 502 for a server that failed, 500 for anything else.
+// StatusCode returns the status with which a web application answers err: 400 for a
+// *[CheckError], 403 for an *[AuthorizationError] and for a request of another site, 503 for
+// a transient failure, 502 for a server that failed, 500 for anything else.
 func StatusCode(err error) int {
 	if ae, ok := errors.AsType[*AuthorizationError](err); ok {
 		if ae.Temporary() {

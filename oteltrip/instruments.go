@@ -23,8 +23,8 @@ type instruments struct {
 }
 
 // The bounds of the histograms, in seconds; a View can give others. The first ten
-// are those of HTTP clients in the semantic conventions. A refresh may wait for the
-// lease of another process, which ends after 40 seconds, and take 30 then.
+// are those of HTTP clients in the semantic conventions. A refresh may wait for that of
+// another process, RefreshTimeout and five seconds, and then take as long itself.
 var (
 	httpBounds    = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 	refreshBounds = append(httpBounds[:len(httpBounds):len(httpBounds)], 15, 30, 45, 70)
@@ -39,7 +39,7 @@ func (i *instruments) make(m metric.Meter) {
 	i.tokenRequests = counter(m, "authtrip.token.requests", "{request}",
 		"Requests to the token endpoint.")
 	i.tokenRejections = counter(m, "authtrip.token.rejections", "{token}",
-		"Access tokens that an API refused with status 401.")
+		"Access tokens that an API rejected with status 401.")
 	i.logins = counter(m, "authtrip.logins", "{login}",
 		"Tokens that came from a login.")
 	i.logouts = counter(m, "authtrip.logouts", "{session}",
@@ -49,7 +49,7 @@ func (i *instruments) make(m metric.Meter) {
 	i.unsaved = counter(m, "authtrip.tokens.unsaved", "{token}",
 		"Tokens that the Store did not take, and that were handed out all the same.")
 	i.requestRejections = counter(m, "authtrip.request.rejections", "{request}",
-		"API requests whose token was refused, by what became of them.")
+		"API requests whose token was rejected, by outcome.")
 	i.answers = counter(m, "authtrip.userinfo.answers", "{answer}",
 		"User info that was handed out, by where it came from.")
 	i.staleAge = histogram(m, "authtrip.userinfo.stale.age", ageBounds,

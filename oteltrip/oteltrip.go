@@ -1,5 +1,4 @@
-// Package oteltrip makes OpenTelemetry metrics and spans of what authtrip tells
-// its event hook.
+// Package oteltrip makes OpenTelemetry metrics and spans of the events of package authtrip.
 //
 //	rec := &oteltrip.Recorder{}
 //	src := &authtrip.Source{Refresher: grant, OnEvent: rec.Event}
@@ -33,35 +32,34 @@
 //	reauth_required  the user has to log in again
 //	not_saved        a new token came, and exists in this process's memory only
 //
-// and authtrip.refresh.sent says whether it asked the token endpoint. A login
-// that has ended is found ended again by everyone who asks for it, so count the
-// ends of logins where authtrip.refresh.sent is true.
+// and authtrip.refresh.sent says whether it asked the token endpoint. After a session has
+// ended, every process that asks for its token counts one reauth_required. To count sessions
+// that ended, count those where authtrip.refresh.sent is true.
 //
 // The counters are there from the first event on, at 0, so that the first failure
 // is an increase; that of authtrip.userinfo.cache.failures has an error.type and
 // comes with it.
 //
-// A refused API request, by authtrip.request.outcome, was sent again and accepted
-// ("resent"), was sent again and refused ("rejected_again"), or was not sent
-// again ("returned"). User info, by authtrip.userinfo.origin, came from memory or
-// a Cache ("hit"), from the server ("miss"), or was the last good copy ("stale").
+// A rejected API request has an authtrip.request.outcome: "resent" if it was sent again and
+// accepted, "rejected_again" if it was sent again and rejected, "returned" if it was not
+// sent again. User info has an authtrip.userinfo.origin: "hit" if it came from memory or a
+// Cache, "miss" if it came from the server, "stale" if it was the last good answer.
 //
 // # Errors
 //
-// What failed has an error.type: an OAuth error code of a fixed list; else the
-// HTTP status, or "invalid_response" where that is a 2xx; else "timeout",
-// "connection", "tls", "subject" (user info of somebody else) or "_OTHER". A login
-// that ended because an answer was lost has "outcome_unknown". No error text is recorded:
-// that of a Store is a stranger's and may name a user.
+// A failure has an error.type, the first of these that there is: an OAuth error code of a
+// fixed list; the HTTP status, or "invalid_response" if that is a 2xx; "timeout",
+// "connection", "tls", "subject" (user info of another user); "_OTHER". A session that ended
+// because an answer was lost has "outcome_unknown". No error text is recorded, as that of a
+// third-party Store may name a user.
 //
 // # Spans
 //
-// The hook gets no context, as a refresh belongs to none of the requests that
-// wait for it. So "refresh token" and "fetch user info" are spans of their own, without
-// a parent, with the times that they took. A request that was sent again has no
-// span here: an instrumented Base of the Transport makes one, under the caller's.
-// An instrumented HTTP client in the Grant shows the token request under the span
-// of the request that asked for the refresh first.
+// Many requests may wait for one refresh, so an event has no context. "refresh token" and
+// "fetch user info" are therefore spans without a parent, with the times that they took. A
+// request that was sent again has no span here: an instrumented Base of the Transport makes
+// one, under the caller's. An instrumented HTTP client in the Grant shows the token request
+// under the span of the request that asked for the refresh first.
 package oteltrip
 
 import (

@@ -1,5 +1,5 @@
-// Package redisstore keeps the records of [authtrip], its leases and its caches
-// in Redis or Valkey, so that many processes on many hosts share one login.
+// Package redisstore keeps the records of [authtrip], its leases and its caches in Redis or
+// Valkey, so that many processes on many hosts share their sessions.
 //
 //	client := redis.NewClient(&redis.Options{Addr: "redis.internal:6379"})
 //	source := &authtrip.Source{
@@ -22,10 +22,10 @@
 //	:lease   a string: the owner, a random name; expires with the lease's ttl
 //	:cache   a string: the value; expires with its ttl
 //
-// A key cannot be read from its hash, but whoever can guess it can check the
-// guess. Values are readable for whoever can read the database:
-// [authtrip.Sealed] and [authtrip.SealedCache] encrypt those of a Store and a
-// Cache, with secrets that Redis never sees.
+// A key cannot be read from its hash, but anybody who can guess it can check the guess.
+// Values are readable for anybody who can read the database. [authtrip.Sealed] and
+// [authtrip.SealedCache] encrypt those of a Store and a Cache, with secrets that Redis never
+// sees.
 //
 // # What can be lost
 //
@@ -56,11 +56,10 @@ import (
 	"example.com/authtrip"
 )
 
-// A Store is an [authtrip.Store] on Redis, and all that one can be beside:
-// [authtrip.Leaser], [authtrip.Expirer], [authtrip.Watcher] and
-// [authtrip.KeysWatcher]. Its Client must be set. It is safe for concurrent use,
-// must not be modified after first use, and must not be copied. It does not close
-// Client.
+// A Store is an [authtrip.Store] on Redis. It is also an [authtrip.Leaser],
+// [authtrip.Expirer], [authtrip.Watcher] and [authtrip.KeysWatcher]. Its Client must be set.
+// It is safe for concurrent use, must not be modified after first use, and must not be
+// copied. It does not close Client.
 //
 // A call that is waiting for the server returns when its ctx ends, whatever the
 // options of Client; a goroutine then waits on, as long as the ReadTimeout of

@@ -1,5 +1,5 @@
-// Foreign runs the tests that other projects have written for themselves against a
-// Transport: those of golang.org/x/oauth2 (its Transport, sources and client
+// Foreign, this command, runs the tests that other projects have written for themselves
+// against a Transport: those of golang.org/x/oauth2 (its Transport, sources and client
 // credentials) from the module cache, and those of net/http (client, transport, and both
 // with a server, over HTTP/1.1 and HTTP/2) from GOROOT.
 //

@@ -235,7 +235,7 @@ func body(snippets []snippet, given []string) string {
 func packages() []string {
 	return []string{
 		"context", "errors", "fmt", "io", "log/slog", "net/http", "net/url", "os", "time",
-		"example.com/authtrip", "example.com/authtrip/login", "example.com/authtrip/oteltrip",
+		"example.com/authtrip", "example.com/authtrip/filestore", "example.com/authtrip/login", "example.com/authtrip/oteltrip",
 		"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials",
 	}
 }

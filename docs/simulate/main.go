@@ -1,9 +1,10 @@
 // Command simulate computes what many users and many replicas cost the token
 // endpoint and the Store, as docs/scale.md quotes it.
 //
-// It is a model, and small enough to read: tokens end, age and are adopted by the
-// rules and with the defaults of authtrip; users come and go at random, from a fixed
-// seed. What one attempt asks of the Store is held against the library by the test.
+// It is a model, and small enough to read: tokens expire, are refreshed and are loaded from
+// the store by the rules and with the defaults of authtrip; users come and go at random,
+// from a fixed seed. What one attempt asks of the Store is held against the library by the
+// test.
 package main
 
 import (
@@ -125,9 +126,9 @@ func request(r *rand.Rand, memory map[int]*copied, stored *float64, replica int,
 	return c
 }
 
-// storm simulates that all tokens are refused at once while a tenth of the users is
-// there and stays, and returns the largest number of token requests in a second,
-// and the seconds in which nine of ten of them fall, for each generation of tokens.
+// storm simulates that all tokens are rejected at once while a tenth of the users is there
+// and stays, and returns the largest number of token requests in a second, and the seconds
+// in which nine of ten of them fall, for each generation of tokens.
 func storm(generations int) (peaks, widths []int) {
 	const active = users / 10
 	r := rand.New(rand.NewPCG(6, 7)) //nolint:gosec // it is to be the same each time
@@ -205,7 +206,7 @@ func report(w io.Writer) error {
 		return err
 	}
 
-	fmt.Fprintf(w, "\nall tokens are refused at once, %d users are there and stay\n\n", users/10)
+	fmt.Fprintf(w, "\nall tokens are rejected at once, %d users are there and stay\n\n", users/10)
 	fmt.Fprintln(out, "\ttoken requests/s at the peak\tnine of ten within\t")
 	peaks, widths := storm(5)
 	for i := range peaks {

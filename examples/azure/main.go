@@ -2,9 +2,9 @@
 // Transport as its transporter, a client needs no credential of its own, and its
 // BearerTokenPolicy does nothing if it is nil.
 //
-// azcore tries again what a busy server did not answer, each time with the token of
-// that time, and every error. It leaves a 401 alone, and so the two do not meet, but
-// for a login that has ended.
+// azcore tries again what a busy server did not answer, each time with the token of that
+// time, and every error. It leaves a 401 alone, and so the two do not meet, but for a
+// session that has ended.
 package main
 
 import (

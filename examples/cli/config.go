@@ -126,7 +126,7 @@ func (a *account) source() *authtrip.Source {
 // the process can lose the login.
 func (p *program) end(src *authtrip.Source) {
 	slow := time.AfterFunc(time.Second, func() {
-		fmt.Fprintln(p.err, "cli: waiting for the end of a refresh; Ctrl-C does not, and may end the login")
+		fmt.Fprintln(p.err, "cli: waiting for the end of a refresh; Ctrl-C does not, and may end the session")
 	})
 	_ = src.Close() // it waits, and cannot fail
 	slow.Stop()

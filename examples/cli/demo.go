@@ -86,7 +86,7 @@ func session() []step {
 // String returns the line with its prompt.
 func (s step) String() string {
 	if s.sleep > 0 {
-		return fmt.Sprintf("$ sleep %.0f    # and the access token has ended", s.sleep.Seconds())
+		return fmt.Sprintf("$ sleep %.0f    # and the access token has expired", s.sleep.Seconds())
 	}
 	line := []string{"$ cli"}
 	for _, arg := range s.args {

@@ -30,7 +30,7 @@ func (p *program) logout(ctx context.Context, conf config, args []string) error 
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if err := a.client.Revoke(ctx, removed); err != nil {
-		fmt.Fprintf(p.err, "Logged out on this machine only, as the provider could not be told: %v\n", err)
+		fmt.Fprintf(p.err, "Logged out here only, as the provider could not be told: %v\n", err)
 		return nil
 	}
 	fmt.Fprintln(p.err, "Logged out.")

@@ -3,8 +3,8 @@
 // can read, and any number of its processes share it, also at the moment when the
 // token has to be replaced.
 //
-// Without a configuration it shows itself: it starts a provider and an API on
-// this machine, and plays a terminal session with them.
+// Without a configuration it shows itself: it starts a provider and an API on loopback
+// addresses, and plays a terminal session with them.
 package main
 
 import (
@@ -40,8 +40,8 @@ commands:
   login [-device]      log in with the browser, or on another device
   whoami               say who is logged in
   call [flags] URL     call the API; see cli call -h
-  logout               end the login, here and at the server
-  demo                 show all of that, with a server on this machine
+  logout               end the session, here and at the server
+  demo                 show all of that, with a server on localhost
 
 flags, and the environment variables that do the same:
 `

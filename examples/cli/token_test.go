@@ -292,7 +292,7 @@ func TestLogoutWithoutTheServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := r.run("logout")
-			if got.code != exitOK || !strings.HasPrefix(got.err, "Logged out on this machine only, as the provider could not be told: ") {
+			if got.code != exitOK || !strings.HasPrefix(got.err, "Logged out here only, as the provider could not be told: ") {
 				t.Errorf("logout: %+v", got)
 			}
 			if strings.Contains(r.kept(), refreshToken) {

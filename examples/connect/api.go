@@ -50,6 +50,6 @@ func api() http.Handler {
 
 // refuse is how connectrpc.com/authn refuses a token.
 func refuse(w http.ResponseWriter, r *http.Request) {
-	err := connect.NewError(connect.CodeUnauthenticated, errors.New("token refused"))
+	err := connect.NewError(connect.CodeUnauthenticated, errors.New("token rejected"))
 	_ = connect.NewErrorWriter().Write(w, r, err) // or the caller has gone
 }

@@ -1,9 +1,9 @@
 // Connect shows connectrpc.com/connect, whose clients take an http.Client.
 //
-// A unary call of the Connect protocol that is refused is a 401, which is the
-// Transport's business: its message can be had again. A stream that is refused is a
-// 200 with the code Unauthenticated in it, and so is every call of the gRPC protocol.
-// Only the caller sees that, so that the program has to tell the Source.
+// A unary call of the Connect protocol that is rejected is a 401, which is the Transport's
+// business: its message can be had again. A stream that is rejected is a 200 with the code
+// Unauthenticated in it, and so is every call of the gRPC protocol. Only the caller sees
+// that, so that the program has to tell the Source.
 package main
 
 import (

@@ -63,7 +63,7 @@ func TestWhoSendsAgain(t *testing.T) {
 
 func TestAgain(t *testing.T) {
 	t.Parallel()
-	refused := connect.NewError(connect.CodeUnauthenticated, errors.New("token refused"))
+	refused := connect.NewError(connect.CodeUnauthenticated, errors.New("token rejected"))
 	denied := connect.NewError(connect.CodePermissionDenied, errors.New("not allowed"))
 	for _, test := range []struct {
 		name    string

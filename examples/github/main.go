@@ -1,10 +1,9 @@
-// GitHub shows github.com/google/go-github with a token that expires, as the user
-// access tokens of a GitHub App do after eight hours, with a refresh token that
-// can be spent once.
+// GitHub shows github.com/google/go-github with a token that expires, as the user access
+// tokens of a GitHub App do after eight hours, with a refresh token that can be used once.
 //
-// GitHub refuses a token with a 401 that has no challenge, which counts as
-// invalid_token. The bodies that go-github makes can be sent again, and so can the
-// file of UploadReleaseAsset, however large it is.
+// GitHub rejects a token with a 401 that has no challenge, which counts as invalid_token.
+// The bodies that go-github makes can be sent again, and so can the file of
+// UploadReleaseAsset, however large it is.
 package main
 
 import (

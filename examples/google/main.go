@@ -4,9 +4,9 @@
 // there is to do. It goes without what the library would add to a client of its
 // own, such as mutual TLS.
 //
-// option.WithTokenSource takes the Source, for clients that speak gRPC too. The
-// library then keeps each token until its end, and nobody hears of a 401: a refused
-// token is the program's business.
+// option.WithTokenSource takes the Source, for clients that speak gRPC too. The library then
+// keeps each token until its end, and nobody hears of a 401: a rejected token is the
+// program's business.
 package main
 
 import (

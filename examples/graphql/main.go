@@ -1,8 +1,8 @@
 // GraphQL shows github.com/Khan/genqlient, whose clients take an http.Client.
 //
-// Some servers refuse a token with a 401, which is the Transport's business. Others
-// answer 200 and put the refusal among the errors, where only the caller sees it,
-// so that the program has to tell the Source.
+// Some servers reject a token with a 401, which is the Transport's business. Others answer
+// 200 and put the rejection among the errors, where only the caller sees it, so that the
+// program has to tell the Source.
 package main
 
 import (
@@ -41,7 +41,7 @@ func run(ctx context.Context, w io.Writer) error {
 }
 
 // again is a client that sends a request once more, with another token, if the
-// errors in the answer say that the token was refused. That is for servers that look
+// errors in the answer say that the token was rejected. That is for servers that look
 // at the token first: others may have done a part of a mutation.
 type again struct {
 	graphql.Client

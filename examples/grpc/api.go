@@ -39,7 +39,7 @@ func greet(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerI
 func refuse(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/grpc")
 	w.Header().Set("Grpc-Status", strconv.Itoa(int(codes.Unauthenticated)))
-	w.Header().Set("Grpc-Message", "token refused")
+	w.Header().Set("Grpc-Message", "token rejected")
 }
 
 // trust accepts the certificate of the example's API.

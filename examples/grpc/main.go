@@ -1,7 +1,7 @@
-// GRPC shows a Source as the per-RPC credentials of google.golang.org/grpc. It
-// renews the token before it ends; of a refused one gRPC tells only the caller,
-// with the code Unauthenticated, so an interceptor tells the Source. A stream that is
-// refused is for the program to open again, as in the program connect.
+// GRPC shows a Source as the per-RPC credentials of google.golang.org/grpc. It refreshes the
+// token before it expires. Of a rejected token gRPC tells only the caller, with the code
+// Unauthenticated, so an interceptor tells the Source. A stream that is rejected is for the
+// program to open again, as in the program connect.
 package main
 
 import (
@@ -45,7 +45,7 @@ func run(ctx context.Context, w io.Writer) error {
 	})
 }
 
-// again makes a call that was refused once more, with another token. The server
+// again makes a call that was rejected once more, with another token. The server
 // has not done anything yet.
 func again(src *authtrip.Source) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {

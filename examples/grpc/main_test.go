@@ -25,7 +25,7 @@ func TestRun(t *testing.T) {
 
 func TestAgain(t *testing.T) {
 	t.Parallel()
-	unauthenticated := status.Error(codes.Unauthenticated, "token refused")
+	unauthenticated := status.Error(codes.Unauthenticated, "token rejected")
 	for _, test := range []struct {
 		name    string
 		results []error // of the calls

@@ -1,16 +1,16 @@
-// Kubernetes shows k8s.io/client-go, whose rest.Config takes a Transport around
-// its own, so that TLS, proxies and HTTP/2 stay client-go's business. Its limit of
-// requests per second comes before the Transport: a replay is not held up by it.
+// Kubernetes shows k8s.io/client-go, whose rest.Config takes a Transport around its own, so
+// that TLS, proxies and HTTP/2 stay client-go's business. Its limit of requests per second
+// comes before the Transport: a retry is not held up by it.
 //
-// Of all the ways in which a rest.Config can say who calls, none may be set: where
-// client-go has put an Authorization header on a request, it stays, and nothing is
-// renewed. rest.AnonymousClientConfig removes them from a configuration that comes
-// from a kubeconfig or from a pod.
+// Of all the ways in which a rest.Config can say who calls, none may be set: where client-go
+// has put an Authorization header on a request, it stays, and nothing is refreshed.
+// rest.AnonymousClientConfig removes them from a configuration that comes from a kubeconfig
+// or from a pod.
 //
-// An API server refuses a token with a 401 that has no challenge, which counts as
-// invalid_token. The objects that client-go sends can be sent again. A watch has
-// the token with which it was opened, and goes on when that one has ended; the
-// watch that follows it has the token of its time.
+// An API server rejects a token with a 401 that has no challenge, which counts as
+// invalid_token. The objects that client-go sends can be sent again. A watch has the token
+// with which it was opened, and goes on when that one has ended; the watch that follows it
+// has the token of its time.
 //
 // A cluster may want the ID token in the place of the access token: see idTokens.
 package main

@@ -2,12 +2,12 @@
 // from an OpenAPI description. It knows nothing of the securitySchemes in there, and
 // takes an http.Client.
 //
-// It takes request editors, too, which are often used to set an Authorization
-// header. There must be none that does: the header stays, and nothing is renewed.
+// It takes request editors, too, which are often used to set an Authorization header. There
+// must be none that does: the header stays, and nothing is refreshed.
 //
-// A body that the client has made from a value can be sent again. One that is given
-// to a WithBody function as an io.Reader of unknown length cannot: if the token is
-// refused, the answer is the 401, and the next call has another token.
+// A body that the client has made from a value can be sent again. One that is given to a
+// WithBody function as an io.Reader of unknown length cannot: if the token is rejected, the
+// answer is the 401, and the next call has another token.
 package main
 
 import (

@@ -1,7 +1,8 @@
-// Quickstart shows what authtrip does. It starts a real OpenID provider and an
-// API on this machine, logs a user in, and calls the API hundreds of times while
-// the access token gets old, ends and is revoked, and each refresh token can be
-// spent only once. Then it says what arrived at the provider.
+// Quickstart shows what authtrip does. It starts a real OpenID provider and an API on
+// loopback addresses, logs a user in, and calls the API hundreds of times while the access
+// token is due for refresh, expires and is revoked, and each refresh token can be used only
+// once. Then it
+// says what arrived at the provider.
 //
 // It takes about seven seconds, needs no network and no arguments, and fails if
 // a number is not what authtrip promises.
@@ -83,7 +84,7 @@ func run(ctx context.Context, w io.Writer) error {
 		before := renewed.Load() // on a slow machine it is not 0
 		return repeat(ctx, 8, call, func() bool { return renewed.Load() >= before+2 })
 	})
-	r.step("100 calls at once, after the token has ended", 1, func() error {
+	r.step("100 calls at once, after the token has expired", 1, func() error {
 		if err := untilEnded(ctx, src); err != nil {
 			return err
 		}

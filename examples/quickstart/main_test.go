@@ -45,7 +45,7 @@ func TestRun(t *testing.T) {
 		}
 		spent += tokens
 	}
-	summary := "Of " + strconv.Itoa(spent+1) + " refresh tokens " + strconv.Itoa(spent) + " were spent, each once"
+	summary := "Of " + strconv.Itoa(spent+1) + " refresh tokens " + strconv.Itoa(spent) + " were used, each once"
 	if !strings.Contains(out.String(), summary) {
 		t.Errorf("summary lacks %q", summary)
 	}

@@ -31,7 +31,7 @@ type numbers struct {
 
 func newReport(w io.Writer, env *environment) *report {
 	r := &report{w: w, env: env, start: time.Now()}
-	r.printf("An OpenID provider and an API run on 127.0.0.1. Access tokens live for %v,\n", env.lifetime)
+	r.printf("An OpenID provider and an API run on 127.0.0.1. Access tokens expire after %v,\n", env.lifetime)
 	r.printf("refresh tokens are good for one use. %s has logged in.\n\n", login)
 	r.printf("%-48s %9s %5s %14s %18s\n", "", "API calls", "401s", "token requests", "user info requests")
 	return r
@@ -63,7 +63,7 @@ func (r *report) end() error {
 	}
 	r.printf("\nAll %d calls were answered; what got a 401 was sent again with another token.\n", r.total.calls)
 	r.printf("After each of them the program asked who the user is: that took %d requests.\n", r.total.userInfos)
-	r.printf("Of %d refresh tokens %d were spent, each once, and the last one is in use.\n",
+	r.printf("Of %d refresh tokens %d were used, each once, and the last one is in use.\n",
 		s.RefreshTokensIssued, s.RefreshTokensSpent)
 	r.printf("No token was replaced before its time. All of it took %.1f seconds.\n", time.Since(r.start).Seconds())
 	return errors.Join(r.errs...) // of writing

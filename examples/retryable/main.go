@@ -1,7 +1,7 @@
-// Retryable shows hashicorp/go-retryablehttp around an authtrip.Transport: it
-// repeats the requests that a busy server did not answer, if twice is the same as
-// once. A refused token is not its business: when a 401 gets here, the Transport
-// has tried another token already, or there is none.
+// Retryable shows hashicorp/go-retryablehttp around an authtrip.Transport: it repeats the
+// requests that a busy server did not answer, if twice is the same as once. A rejected token
+// is not its business: when a 401 gets here, the Transport has tried another token already,
+// or there is none.
 package main
 
 import (

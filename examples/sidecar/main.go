@@ -2,8 +2,8 @@
 // an address on its own machine, knows nothing of OAuth, and reaches an API that
 // wants an access token.
 //
-// A refused request is sent again by the proxy, with its body if that is not
-// larger than Transport.RetryBodyLimit; the program does not notice.
+// A rejected request is sent again by the proxy, with its body if that is not larger than
+// Transport.RetryBodyLimit; the program does not notice.
 package main
 
 import (

@@ -76,7 +76,7 @@ func sessionKey(encoded string, required bool, log *slog.Logger) ([]byte, error)
 		// With a random one, the next process could not open what is in Redis.
 		return nil, fmt.Errorf("REDIS_URL needs SESSION_KEY beside it: make one with `openssl rand -base64 %d`", size)
 	}
-	log.Warn("SESSION_KEY is not set: a random key is used, and logins end with this process")
+	log.Warn("SESSION_KEY is not set: a random key is used, and sessions end with this process")
 	key := make([]byte, size)
 	_, _ = rand.Read(key) // never fails
 	return key, nil

@@ -237,7 +237,7 @@ func TestLoginIsRefused(t *testing.T) {
 		"state": {to.Query().Get("state")}, "iss": {v.conf.providers[0].issuer},
 	}
 	p := v.get("/callback?" + answer.Encode())
-	p.want(t, 403, answer.Encode(), "The login was refused", `href="/login"`)
+	p.want(t, 403, answer.Encode(), "The login was denied", `href="/login"`)
 	if strings.Contains(p.body, "<b>") || strings.Contains(p.body, "access_denied") {
 		t.Errorf("what came with the redirect is on the page:\n%s", p.body)
 	}

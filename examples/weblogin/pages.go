@@ -72,7 +72,7 @@ type problem struct {
 
 var (
 	notFound = problem{title: "There is no such page", text: "The address may have a mistake in it, or the page has moved."}
-	refused  = problem{title: "The login was refused", text: "You or the login service said no. If that was a mistake, log in again.", login: true}
+	refused  = problem{title: "The login was denied", text: "You or the login service said no. If that was a mistake, log in again.", login: true}
 	stale    = problem{
 		title: "This login is over", login: true,
 		text: "It took too long, was finished before, or was begun in another browser. Nothing has happened; please begin again.",

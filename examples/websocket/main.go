@@ -1,9 +1,9 @@
-// WebSocket shows github.com/coder/websocket: the request that opens a connection
-// is an HTTP request like others, so it carries a token, and a refused one is sent
-// again with another token.
+// WebSocket shows github.com/coder/websocket: the request that opens a connection is an HTTP
+// request like others, so it carries a token, and a rejected one is sent again with another
+// token.
 //
-// After that the connection is the caller's and sees no token any more. A server
-// that ends it when the token ends gets the token of that time from the next Dial.
+// After that the connection is the caller's and sees no token any more. A server that ends
+// it when the token expires gets the token of that time from the next Dial.
 package main
 
 import (

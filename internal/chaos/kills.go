@@ -139,7 +139,7 @@ func (r *Run) heard(c *child, line string) {
 		n := r.ledger.ended[session]
 		r.ledger.mu.Unlock()
 		if n == 0 {
-			r.fail("%s is over for process %d, and the server has never refused it", session, c.number)
+			r.fail("%s is over for process %d, and the server has never rejected it", session, c.number)
 		}
 	case "failed":
 		r.mu.Lock()

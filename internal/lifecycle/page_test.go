@@ -16,7 +16,7 @@ var factNames = map[string][]string{
 	"Grace":   {"closed", "open", "never"},
 	"Care":    {"careful", "the Store may fail", "free"},
 	"Newest":  {"settled", "held", "loose"},
-	"End":     {"alive", "refused", "ended", "logged out"},
+	"End":     {"alive", "rejected", "ended", "logged out"},
 	"Waiting": {"no", "yes"},
 	"Look":    {"no", "yes"},
 }

@@ -17,7 +17,7 @@ type promise struct {
 
 var promises = []promise{
 	{
-		"A flight, with the saving of its result, is shorter than a span.", "I1",
+		"A refresh, with the saving of its result, is shorter than a span.", "I1",
 		config{server: strict, leases: false, budget: budget{shortSpan: 1}.of()},
 	},
 	{
@@ -25,7 +25,7 @@ var promises = []promise{
 		config{server: strict, leases: true, budget: budget{shortSpan: 1}.of()},
 	},
 	{
-		"A lease lasts as long as the flight of its holder.", "",
+		"A lease lasts as long as the refresh of its holder.", "",
 		config{server: strict, leases: true, budget: budget{shortLease: 1}.of()},
 	},
 	{

@@ -1,4 +1,4 @@
-// Package scenarios has tests only: processes that share one user's one-time
-// refresh token through a real Redis, and are killed, starved and cut off while a
-// strict authorization server watches.
+// Package scenarios has tests only: processes that share one user's refresh token, good for
+// one use, through a real Redis, and are killed, starved and cut off while a strict
+// authorization server watches.
 package scenarios

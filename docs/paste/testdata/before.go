@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/oauth2"
 
@@ -28,10 +29,19 @@ var (
 	src    = &authtrip.Source{Refresher: authtrip.RefreshToken(conf), Initial: srv.Issue("alice")}
 	ts     = src
 	client = &http.Client{Transport: &authtrip.Transport{Source: src}}
+	dir    = filepath.Join(temp(), "tokens")
 	vendor = oauth2.StaticTokenSource(srv.Issue("alice"))
 
 	resp, err = client.Get(site.URL + "/api")
 )
+
+func temp() string {
+	dir, err := os.MkdirTemp("", "paste")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
 
 func claims(string) map[string]any { return map[string]any{"name": "Alice"} }
 

@@ -16,6 +16,7 @@ var (
 	issuer  = "https://login.example"
 	browser func(context.Context, string) error
 	mux     = http.NewServeMux()
+	app     = &httptest.Server{URL: "https://app.example"}
 	h       = &login.Handlers{}
 	client  = &login.Client{}
 	store   = new(authtrip.MemoryStore)
@@ -28,7 +29,7 @@ var (
 )
 
 func main() {
-	use(ctx, issuer, browser, mux, h, client, store, r, s, user, users, server, file, snippet)
+	use(ctx, issuer, browser, mux, app, h, client, store, r, s, user, users, server, file, snippet)
 }
 
 func use(...any) error { return nil }

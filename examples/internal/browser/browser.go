@@ -43,7 +43,7 @@ func (b *Browser) Authorize(ctx context.Context, authURL, redirectURI string) (*
 	}
 	target, err := resp.Location()
 	if err != nil {
-		return nil, fmt.Errorf("browser: login ended at %s with status %d", resp.Request.URL.Path, resp.StatusCode)
+		return nil, fmt.Errorf("browser: login stopped at %s with status %d", resp.Request.URL.Path, resp.StatusCode)
 	}
 	return target, nil
 }
@@ -56,7 +56,7 @@ func (b *Browser) ConnectDevice(ctx context.Context, verificationURI, userCode s
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("browser: the code was refused: status %d", resp.StatusCode)
+		return fmt.Errorf("browser: the code was denied: status %d", resp.StatusCode)
 	}
 	return nil
 }

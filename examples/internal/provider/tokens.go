@@ -22,7 +22,7 @@ const (
 var (
 	errUnknown = errors.New("unknown or expired")
 	errEnded   = errors.New("revoked")
-	errReused  = errors.New("spent before")
+	errReused  = errors.New("used before")
 )
 
 // A grant is what one login gave to one client: a family of tokens, which can be

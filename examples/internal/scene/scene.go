@@ -130,7 +130,7 @@ func (s *Scene) Play(ctx context.Context, w io.Writer, call func(context.Context
 			s.requests.Load()-requests, s.refused.Load()-refused, s.auth.Counts().Token-tokens)
 	}
 	if n := s.auth.Counts().Reuses; n > 0 {
-		return fmt.Errorf("%d refresh tokens were spent twice", n)
+		return fmt.Errorf("%d refresh tokens were used twice", n)
 	}
 	_, err := io.WriteString(w, table)
 	return err
