@@ -187,7 +187,8 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // refreshed ID token is verified and held against the one before it: another
 // user's, and the refresh is refused (OpenID Connect Core 1.0, section 12.2).
 // Where keys cannot be had, the connection to the token endpoint vouches for it,
-// as section 3.1.3.7 allows, rather than that a new token is lost. It asks for the
+// as section 3.1.3.7 allows, rather than that a new token is lost. A token of an
+// unknown type is kept for its refresh token, and no request is sent with it. It asks for the
 // resources that the login asked for, and for those of the Client where the token
 // does not say.
 func (c *Client) RefreshToken() authtrip.Refresher {
@@ -225,13 +226,12 @@ func (c *Client) RefreshToken() authtrip.Refresher {
 	}}
 }
 
-// checkRefreshed implements Rules 22 and 32 for the answer to a refresh. An ID token that
-// cannot be read is left out: it says nothing of who it is about, and the one from before
-// stays.
+// checkRefreshed implements Rule 32 for the answer to a refresh. An ID token that cannot
+// be read, or that is signed with no algorithm that counts, is left out, so that the one
+// from before stays: of these only what it says of another user ends the session (Rule 54).
+// A token_type that nobody can use ends none either: the refresh token that came along
+// is the only one that still counts, and [authtrip.Transport] does not send such a token.
 func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) (*oauth2.Token, error) {
-	if err := checkType(tok, c.tokenType()); err != nil {
-		return nil, err
-	}
 	raw, err := rawIDToken(tok)
 	if raw == "" && err == nil {
 		return tok, nil
@@ -242,7 +242,11 @@ func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oaut
 	if err != nil || len(raw) > maxJWT {
 		return wire.Without(tok, "id_token"), nil //nolint:nilerr // see above
 	}
-	return tok, c.verifyRefreshed(ctx, m, raw, old)
+	verified, err := c.verifyRefreshed(ctx, m, raw, old)
+	if err == nil && !verified {
+		tok = wire.Without(tok, "id_token")
+	}
+	return tok, err
 }
 
 // grant returns a grant of this client at the provider's token endpoint.
