@@ -83,7 +83,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 		if len(tx.Resources) > 0 {
 			form["resource"] = tx.Resources
 		}
-		return addParams(form, tx.TokenParams)
+		return addParams(form, tx.TokenParams, "Transaction.TokenParams")
 	}
 	tok, err := g.Refresh(ctx, boundTo(tx.DPoPKey))
 	if err != nil {

@@ -44,7 +44,7 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	}
 	for name, values := range form {
 		if _, taken := claims[name]; taken {
-			return nil, fmt.Errorf("login: Params: %.40q is a claim of a signed request", name)
+			return nil, fmt.Errorf("login: AuthRequest.Params has %.40q, which is a claim of a signed request", name)
 		}
 		claims[name] = requestClaim(name, values)
 	}

@@ -198,7 +198,7 @@ func (c *Client) newTransaction(ctx context.Context, req *AuthRequest) (*Transac
 	if err := checkResources(tx.Resources); err != nil {
 		return nil, err
 	}
-	if err := addParams(make(url.Values), req.TokenParams); err != nil {
+	if err := addParams(make(url.Values), req.TokenParams, "AuthRequest.TokenParams"); err != nil {
 		return nil, err
 	}
 	tx.TokenParams = req.TokenParams
@@ -273,7 +273,7 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if err := addDetails(form, req.AuthorizationDetails); err != nil {
 		return nil, err
 	}
-	return form, addParams(form, req.Params)
+	return form, addParams(form, req.Params, "AuthRequest.Params")
 }
 
 // addDetails adds authorization_details (RFC 9396, section 2).
@@ -312,11 +312,11 @@ func reserved(name string) bool {
 	return false
 }
 
-// addParams adds the caller's parameters to form.
-func addParams(form, params url.Values) error {
+// addParams adds the caller's parameters to form; field is where they are from.
+func addParams(form, params url.Values, field string) error {
 	for name, values := range params {
 		if reserved(name) || form.Has(name) {
-			return fmt.Errorf("login: Params: %s is set by the package", name)
+			return fmt.Errorf("login: %s has %.40q, which this package sets", field, name)
 		}
 		form[name] = values
 	}
