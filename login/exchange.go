@@ -140,6 +140,11 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 		s.AuthorizationDetails, _ = json.Marshal(details) // as it was read
 	}
 	raw, err := rawIDToken(tok)
+	if m.JWKSURI == "" && !slices.Contains(want.scopes, scopeOpenID) {
+		// Nobody has asked for an ID token, and nobody can verify it.
+		s.Token = wire.Without(s.Token, "id_token")
+		return s, nil
+	}
 	switch {
 	case err != nil:
 		return nil, err

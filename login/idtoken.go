@@ -201,9 +201,9 @@ func seconds(n float64) time.Time {
 
 func (c *Client) idTokenAlgs(m *Metadata) []jose.SignatureAlgorithm {
 	if c.IDTokenAlgs != nil {
-		return algorithms(c.IDTokenAlgs)
+		return c.algorithms(c.IDTokenAlgs)
 	}
-	return algorithms(m.IDTokenSigningAlgs)
+	return c.algorithms(m.IDTokenSigningAlgs)
 }
 
 // parseJWT refuses a JWT that is not one, or whose algorithm nobody expects.
@@ -396,7 +396,7 @@ func (c *Client) verifyUserInfo(ctx context.Context, raw string) ([]byte, error)
 	}
 	algs := c.idTokenAlgs(m)
 	if len(m.UserInfoSigningAlgs) > 0 {
-		algs = algorithms(m.UserInfoSigningAlgs)
+		algs = c.algorithms(m.UserInfoSigningAlgs)
 	}
 	_, payload, err := c.verifyJWT(ctx, m, raw, "userinfo", algs)
 	return payload, err

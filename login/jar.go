@@ -29,8 +29,8 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	if err != nil {
 		return nil, err
 	}
-	if c.KeyAlg != "" {
-		alg = jose.SignatureAlgorithm(c.KeyAlg)
+	if own := c.fapiKeyAlg(); own != "" {
+		alg = jose.SignatureAlgorithm(own)
 	}
 	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: cryptosigner.Opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(typeRequestObject))

@@ -356,3 +356,18 @@ func TestAliasesForCertificates(t *testing.T) {
 		})
 	}
 }
+
+// A server that is none of OpenID Connect, and sends an id_token all the same, could not be
+// logged in at: there are no keys to verify it with, and nobody had asked for it.
+func TestIDTokenThatNobodyAskedForNorCanVerifyIsLeftOut(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.metadata = func(m map[string]any) { delete(m, "jwks_uri") }
+	o.token = func(m map[string]any) { m["id_token"] = "a.b.c" }
+	c := o.client()
+	c.Scopes = []string{"books"}
+	s, err := o.run(t, c, nil)
+	if err != nil || s.IDToken != nil || s.Token.Extra("id_token") != nil {
+		t.Errorf("error = %v, or the ID token is there", err)
+	}
+}

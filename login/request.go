@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,6 +59,13 @@ type AuthRequest struct {
 	// TokenParams are further parameters of the code exchange. The same holds for them.
 	TokenParams url.Values
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in r, as LoginHint names a
+// user.
+func (r AuthRequest) Format(s fmt.State, _ rune) { blank(s, "login.AuthRequest") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in r.
+func (r AuthRequest) LogValue() slog.Value { return slog.StringValue("login.AuthRequest{…}") }
 
 // StepUp returns the request for what a server's challenge asks for: more scope
 // (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
@@ -223,6 +231,8 @@ func (c *Client) checkRedirectURL(raw string) error {
 	switch {
 	case err != nil || !u.IsAbs() || u.Fragment != "" || u.User != nil:
 		return errors.New("login: Client.RedirectURL is not an absolute URL without user and fragment")
+	case hasResponse(u.Query()):
+		return errors.New("login: Client.RedirectURL has a parameter of a response in its query, such as state: it would come back twice")
 	case u.Scheme == "http" || u.Scheme == "https":
 		_, err := checkURL("Client.RedirectURL", raw, true, c.Provider.AllowInsecureHTTP)
 		return err
