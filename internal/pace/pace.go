@@ -6,11 +6,14 @@ import "time"
 // Doubled is the wait after n failures in succession: first, doubled with each, and most at
 // last.
 func Doubled(n int, first, most time.Duration) time.Duration {
-	for wait := first; ; wait *= 2 {
-		if n--; n <= 0 || wait >= most {
-			return min(wait, most)
-		}
+	wait := first
+	for ; n > 1 && wait <= most/2; n-- {
+		wait *= 2
 	}
+	if n > 1 {
+		return most
+	}
+	return min(wait, most)
 }
 
 // A Setback is a failure, and when the next attempt is due. A nil one holds nobody up. It
