@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/cryptosigner"
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
@@ -32,7 +31,7 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	if own := c.fapiKeyAlg(); own != "" {
 		alg = jose.SignatureAlgorithm(own)
 	}
-	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: cryptosigner.Opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
+	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(typeRequestObject))
 	if err != nil {
 		return nil, fmt.Errorf("login: Client.Key or Client.KeyAlg does not fit: %w", err)
