@@ -308,6 +308,11 @@ func TestConformance(t *testing.T) {
 	if !ok {
 		t.Fatal("CONFORMANCE.md has no section of that name")
 	}
+	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(read(t, "CONFORMANCE.md"), -1) {
+		if !tests[name[1]] {
+			t.Errorf("CONFORMANCE.md names %s, which is not there", name[1])
+		}
+	}
 	conformance(t, "Rule", rules, 73, tests)
 	conformance(t, "Pain", pains, 37, tests)
 }

@@ -78,15 +78,20 @@ func TestFAPI2(t *testing.T) {
 	t.Run("what is lost", func(t *testing.T) { testLostParts(t, fapi) })
 }
 
-// testBoundCall calls an API, which refuses the first token: the request goes out with
-// another one that is bound to the same key.
+// testBoundCall calls an API, which wants a nonce, and then refuses the first token: the request
+// goes out with another one that is bound to the same key.
 func (s *server) testBoundCall(t *testing.T) {
 	session := s.signIn(t)
 	var schemes, proofs []string
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		schemes, proofs = append(schemes, scheme), append(proofs, r.Header.Get("DPoP"))
-		if token == session.Token.AccessToken {
+		switch {
+		case len(schemes) == 1: // the name of a scheme has no case (RFC 9110, section 11.1)
+			w.Header().Set("DPoP-Nonce", "of-the-API")
+			w.Header().Set("WWW-Authenticate", `dPOP error="use_dpop_nonce"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		case token == session.Token.AccessToken:
 			w.Header().Set("WWW-Authenticate", `DPoP error="invalid_token"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		}
@@ -102,7 +107,7 @@ func (s *server) testBoundCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || strings.Join(schemes, " ") != "DPoP DPoP" || proofs[0] == "" || proofs[0] == proofs[1] {
+	if resp.StatusCode != http.StatusOK || strings.Join(schemes, " ") != "DPoP DPoP DPoP" || proofs[0] == "" || proofs[0] == proofs[1] || proofs[1] == proofs[2] {
 		t.Errorf("status %d after requests with %q", resp.StatusCode, schemes)
 	}
 }
