@@ -227,6 +227,16 @@ func TestErrorsSayWhoSpeaks(t *testing.T) {
 	})
 }
 
+// The text of an error is for people: errors.Is and errors.As tell errors apart.
+func TestNoErrorTextIsUsedAsLogic(t *testing.T) {
+	logic := regexp.MustCompile(`(strings\.(Contains|HasPrefix|HasSuffix|EqualFold|Index|Cut)\w*|MatchString)\([^\n]*\.Error\(\)|\.Error\(\) [=!]= |switch [^\n]*\.Error\(\)`)
+	walk(t, ".go", func(path, text string) {
+		if found := logic.FindString(text); found != "" && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s: %s", path, found)
+		}
+	})
+}
+
 func TestNoTestSleepsOrIsSkipped(t *testing.T) {
 	forbidden := regexp.MustCompile(`\btime\.Sleep` + `\(|\b[tb]\.Skip`)
 	walk(t, "_test.go", func(path, text string) {
