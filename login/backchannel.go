@@ -226,16 +226,20 @@ func (h *BackChannelLogout) logout(r *http.Request) error {
 		return err
 	}
 	done := false
-	defer func() {
-		if !done { // also if OnLogout has panicked: the server may send it again
-			_ = h.cache().Set(context.WithoutCancel(r.Context()), key, nil, 0)
-		}
-	}()
+	defer h.forget(r.Context(), key, &done)
 	if err = h.OnLogout(r.Context(), t); err != nil {
 		return fmt.Errorf("login: BackChannelLogout.OnLogout: %w", err)
 	}
 	done = true
 	return nil
+}
+
+// forget is for a token whose logout was not done, also if OnLogout has panicked: the server
+// may send it again.
+func (h *BackChannelLogout) forget(ctx context.Context, key string, done *bool) {
+	if !*done {
+		_ = h.cache().Set(context.WithoutCancel(ctx), key, nil, 0)
+	}
 }
 
 // client returns the one that the token is for, if what it says is true.

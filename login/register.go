@@ -382,7 +382,7 @@ func (d *ClientDocument) Document() ([]byte, error) {
 	case d.Metadata == nil || len(d.Metadata.RedirectURIs) == 0:
 		return nil, errors.New("login: ClientDocument.Metadata has no RedirectURIs")
 	}
-	if err := d.Metadata.check(); err != nil {
+	if err = d.Metadata.check(); err != nil {
 		return nil, err
 	}
 	m := *d.Metadata
