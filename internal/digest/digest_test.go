@@ -10,8 +10,20 @@ import (
 func TestDifferentPartsHaveDifferentNames(t *testing.T) {
 	seen := map[string][]string{}
 	for _, parts := range [][]string{
-		nil, {""}, {"", ""}, {"ab"}, {"a", "b"}, {"ab", ""}, {"", "ab"}, {"b", "a"}, {"ab", "c"}, {"a", "bc"}, {"abc"},
-		{"a\x001"}, {"a\x001", ""}, {"a", "\x001"},
+		nil,
+		{""},
+		{"", ""},
+		{"ab"},
+		{"a", "b"},
+		{"ab", ""},
+		{"", "ab"},
+		{"b", "a"},
+		{"ab", "c"},
+		{"a", "bc"},
+		{"abc"},
+		{"a\x001"},
+		{"a\x001", ""},
+		{"a", "\x001"},
 	} {
 		name := digest.Of(parts...)
 		if other, ok := seen[name]; ok {
