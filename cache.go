@@ -3,14 +3,13 @@ package authtrip
 import (
 	"container/list"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/patrickmn/go-cache"
+
+	"example.com/authtrip/internal/digest"
 )
 
 var (
@@ -139,18 +138,6 @@ type KeysWatcher interface {
 	WatchKeys(ctx context.Context) (changed <-chan string, name func(key string) string, err error)
 }
 
-// hashed makes a key of parts, of which nothing can be read back: a cache or a
-// record may be looked into by others. Each part is followed by its length, so
-// that ("ab", "c") and ("a", "bc") differ.
-func hashed(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write(strconv.AppendInt([]byte{0}, int64(len(p)), 10))
-	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
-
 // A Cache keeps values for a while. It may lose any of them at any time.
 //
 // The caller may change the slices that it has passed or received: a cache copies
@@ -195,7 +182,7 @@ func (m *MemoryCache) get(ctx context.Context, key string, remove bool) ([]byte,
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	key = hashed(key)
+	key = digest.Of(key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.items == nil {
@@ -217,7 +204,7 @@ func (m *MemoryCache) Set(ctx context.Context, key string, value []byte, ttl tim
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	key = hashed(key)
+	key = digest.Of(key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.items == nil {

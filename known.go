@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/authtrip/internal/pace"
 )
 
 // This file is the memory of a UserInfoSource: of each user the last answer, and why
@@ -60,26 +62,24 @@ func (e *userInfoEntry) good() bool {
 // A setback is a failure: its error until the next attempt is due, and then one attempt
 // of whoever comes first. A nil setback holds nobody up.
 type setback struct {
-	err      error
-	attempts int         // that failed one after the other
-	again    time.Time   // when the next is due; with a monotonic reading
-	trying   atomic.Bool // somebody makes it
+	*pace.Setback
+	trying atomic.Bool // somebody makes the next attempt
 }
 
 func newSetback(last *setback, err error) *setback {
-	s := &setback{err: err, attempts: 1}
+	var before *pace.Setback
 	if last != nil {
-		s.attempts += last.attempts
+		before = last.Setback
 	}
-	wait := backoff(s.attempts)
-	if e, ok := errors.AsType[*UserInfoError](err); ok {
-		wait = max(wait, e.RetryAfter)
-	}
-	s.again = time.Now().Add(wait)
-	return s
+	return &setback{Setback: pace.After(before, err, func(attempts int) time.Duration {
+		if e, ok := errors.AsType[*UserInfoError](err); ok {
+			return max(backoff(attempts), e.RetryAfter)
+		}
+		return backoff(attempts)
+	})}
 }
 
-func (s *setback) waiting() bool { return s != nil && time.Now().Before(s.again) }
+func (s *setback) waiting() bool { return s != nil && s.Waiting() }
 
 // begin reports whether the caller is the one who makes the next attempt. If so, it
 // calls end when it has made it.
@@ -219,7 +219,7 @@ func (m *userInfoMemory) place(user infoUser) *infoPlace {
 func (m *userInfoMemory) begin(snap *snapshot) (*setback, error) {
 	down := m.down.Load()
 	if !down.begin() {
-		return nil, down.err
+		return nil, down.Err
 	}
 	// Only now: the attempt of another user may have failed since Load.
 	if err := m.backedOff(snap); err != nil {
@@ -232,10 +232,10 @@ func (m *userInfoMemory) begin(snap *snapshot) (*setback, error) {
 // backedOff returns the last error while the next attempt is not due.
 func (m *userInfoMemory) backedOff(snap *snapshot) error {
 	if down := m.down.Load(); down.waiting() {
-		return down.err
+		return down.Err
 	}
 	if e := m.known(snap); e != nil && e.failed.waiting() {
-		return e.failed.err
+		return e.failed.Err
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func (m *userInfoMemory) backedOff(snap *snapshot) error {
 func (m *userInfoMemory) outage(last *setback, err error) {
 	s := newSetback(last, err)
 	for !m.down.CompareAndSwap(last, s) {
-		if last = m.down.Load(); last != nil && !s.again.After(last.again) {
+		if last = m.down.Load(); last != nil && !s.Again.After(last.Again) {
 			return
 		}
 	}

@@ -307,6 +307,16 @@ func TestErrorsSayWhoSpeaks(t *testing.T) {
 	})
 }
 
+// The text of an error is for people: errors.Is and errors.As tell errors apart.
+func TestNoErrorTextIsUsedAsLogic(t *testing.T) {
+	logic := regexp.MustCompile(`(strings\.(Contains|HasPrefix|HasSuffix|EqualFold|Index|Cut)\w*|MatchString)\([^\n]*\.Error\(\)|\.Error\(\) [=!]= |switch [^\n]*\.Error\(\)`)
+	walk(t, ".go", func(path, text string) {
+		if found := logic.FindString(text); found != "" && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s: %s", path, found)
+		}
+	})
+}
+
 func TestNoTestSleepsOrIsSkipped(t *testing.T) {
 	forbidden := regexp.MustCompile(`\btime\.Sleep` + `\(|\b[tb]\.Skip`)
 	walk(t, "_test.go", func(path, text string) {
@@ -411,6 +421,11 @@ func TestConformance(t *testing.T) {
 	rules, pains, ok := strings.Cut(read(t, "CONFORMANCE.md"), "\n## Pains\n")
 	if !ok {
 		t.Fatal("CONFORMANCE.md has no section of that name")
+	}
+	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(read(t, "CONFORMANCE.md"), -1) {
+		if !tests[name[1]] {
+			t.Errorf("CONFORMANCE.md names %s, which is not there", name[1])
+		}
 	}
 	conformance(t, "Rule", rules, 73, tests)
 	conformance(t, "Pain", pains, 37, tests)

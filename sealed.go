@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/seal"
 )
 
@@ -246,7 +247,7 @@ func newSealer(owner string, keys [][]byte, nameKey []byte, key string) (k seal.
 	}
 	switch len(nameKey) {
 	case 0:
-		return k, hashed(k.Label, key), nil
+		return k, digest.Of(k.Label, key), nil
 	case seal.KeyLen:
 		name, err = k.Hidden(nameKey, key)
 		return k, name, err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/wire"
 )
@@ -371,7 +372,7 @@ func (u *UserInfoSource) wanted(snap *snapshot) (wantedUser, error) {
 }
 
 func (u *UserInfoSource) cacheKey(url string, snap *snapshot) string {
-	return "userinfo:" + hashed(u.Issuer, url, snap.access())
+	return "userinfo:" + digest.Of(u.Issuer, url, snap.access())
 }
 
 // share puts an answer into the Cache.

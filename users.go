@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/authtrip/internal/digest"
 )
 
 // Users is a program's record of its users: for each the last verified claims, and when
@@ -83,7 +85,7 @@ func (u *Users) cache() Cache {
 	return u.Cache
 }
 
-func userKey(issuer, subject string) string { return "user:" + hashed(issuer, subject) }
+func userKey(issuer, subject string) string { return "user:" + digest.Of(issuer, subject) }
 
 const userInfoFormat = 1
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/authtrip/internal/lifecycle"
+	"example.com/authtrip/internal/pace"
 )
 
 // work is what a session remembers from round to round, beside the token that is
@@ -169,7 +170,7 @@ func outagePause(row int, outage time.Duration) time.Duration {
 // backoff is the wait after n rejections in succession: a quarter of a second,
 // doubling, up to half a minute, less a random share.
 func backoff(n int) time.Duration {
-	return shortened(min(250*time.Millisecond<<min(max(n-1, 0), 10), 30*time.Second))
+	return shortened(pace.Doubled(n, 250*time.Millisecond, 30*time.Second))
 }
 
 // random returns a number below n. The simulation has another, by which a seed repeats

@@ -284,16 +284,36 @@ func TestServersClockIsBehind(t *testing.T) {
 	})
 }
 
-// Scope and token parameters cannot smuggle in what the package sets.
+// Scope and token parameters cannot smuggle in what the package sets, and the error names
+// the field. A transaction that was kept elsewhere and changed there spends no code.
 func TestParamsCannotReplaceWhatThePackageSets(t *testing.T) {
 	t.Parallel()
 	o := newOP(t)
-	for _, name := range []string{"state", "response", "response_mode", "code_verifier", "client_assertion", "redirect_uri", "request_uri"} {
-		for _, req := range []*login.AuthRequest{{Params: url.Values{name: {"x"}}}, {TokenParams: url.Values{name: {"x"}}}} {
-			if _, _, err := o.client().AuthCodeURL(t.Context(), req); err == nil && name != "response" {
-				t.Errorf("%s can be set", name)
+	for _, name := range []string{
+		"grant_type", "code", "redirect_uri", "client_id", "client_secret", "code_verifier", "state", "response_mode",
+		"client_assertion", "client_assertion_type", "request_uri", "refresh_token", "resource", "scope",
+	} {
+		one := url.Values{name: {"53CR3T"}}
+		for field, req := range map[string]*login.AuthRequest{"AuthRequest.Params": {Params: one}, "AuthRequest.TokenParams": {TokenParams: one}} {
+			_, _, err := o.client().AuthCodeURL(t.Context(), req)
+			if want := "login: " + field + ` has "` + name + `", which this package sets`; err == nil || err.Error() != want {
+				t.Errorf("error = %v, want %s", err, want)
 			}
 		}
+		c := o.client()
+		asked, tx := begin(t, c, nil)
+		back := callback(o.consent(asked))
+		tx.TokenParams = one
+		if _, err := c.Exchange(t.Context(), tx, back); err == nil || !strings.Contains(err.Error(), `Transaction.TokenParams has "`+name) || strings.Contains(err.Error(), "53CR3T") {
+			t.Errorf("%s in a transaction: %v", name, err)
+		}
+		tx.TokenParams = url.Values{"audience": {"books"}}
+		if _, err := c.Exchange(t.Context(), tx, back); err != nil {
+			t.Errorf("the login was spent: %v", err)
+		}
+	}
+	if form, _ := o.last("/token"); form.Get("audience") != "books" {
+		t.Error("the further parameter was not sent")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/wire"
 )
@@ -220,15 +221,25 @@ func (h *BackChannelLogout) logout(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key := "logout:" + hashed(fmt.Sprintf("%d:%s%s", len(t.Issuer), t.Issuer, t.ID))
+	key := "logout:" + digest.Of(t.Issuer, c.ID, t.ID)
 	if err = h.see(r.Context(), key, time.Until(ends)); err != nil {
 		return err
 	}
+	done := false
+	defer h.forget(r.Context(), key, &done)
 	if err = h.OnLogout(r.Context(), t); err != nil {
-		_ = h.cache().Set(context.WithoutCancel(r.Context()), key, nil, 0)
 		return fmt.Errorf("login: BackChannelLogout.OnLogout: %w", err)
 	}
+	done = true
 	return nil
+}
+
+// forget is for a token whose logout was not done, also if OnLogout has panicked: the server
+// may send it again.
+func (h *BackChannelLogout) forget(ctx context.Context, key string, done *bool) {
+	if !*done {
+		_ = h.cache().Set(context.WithoutCancel(ctx), key, nil, 0)
+	}
 }
 
 // client returns the one that the token is for, if what it says is true.

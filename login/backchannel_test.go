@@ -219,3 +219,50 @@ func TestBackChannelLogoutRequests(t *testing.T) {
 		t.Errorf("GET: status %d", w.Code)
 	}
 }
+
+// A logout whose OnLogout panicked was never done: the server, which sends it again, was
+// told that the token was there before.
+func TestLogoutThatPanickedCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	times := 0
+	h := &login.BackChannelLogout{Client: o.client(), OnLogout: func(context.Context, *login.LogoutToken) error {
+		if times++; times == 1 {
+			panic("oops")
+		}
+		return nil
+	}}
+	form := url.Values{"logout_token": {o.signed(logoutClaims())}}
+	func() {
+		defer func() { _ = recover() }()
+		sayLogout(h, form)
+	}()
+	if w := sayLogout(h, form); w.Code != http.StatusOK || times != 2 {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
+// A server may number the logout tokens of each client on its own: of two clients that share
+// a Cache, the second one's logout was refused as a replay.
+func TestLogoutTokensOfTwoClientsMayHaveTheSameID(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	cache, ended := new(authtrip.MemoryCache), 0
+	for _, id := range []string{clientID, "other"} {
+		c := o.client()
+		c.ID = id
+		h := &login.BackChannelLogout{Client: c, Cache: cache, OnLogout: func(context.Context, *login.LogoutToken) error { ended++; return nil }}
+		claims := logoutClaims()
+		claims["aud"] = id
+		form := url.Values{"logout_token": {o.signed(claims)}}
+		if w := sayLogout(h, form); w.Code != http.StatusOK {
+			t.Errorf("%s: status %d", id, w.Code)
+		}
+		if w := sayLogout(h, form); w.Code != http.StatusBadRequest {
+			t.Errorf("%s, again: status %d", id, w.Code)
+		}
+	}
+	if ended != 2 {
+		t.Errorf("ended %d sessions, want 2", ended)
+	}
+}

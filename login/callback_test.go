@@ -187,3 +187,35 @@ func TestTakeOfATransactionThatIsTooOld(t *testing.T) {
 		})
 	}
 }
+
+// After a panic in a function of the application every further request of that browser
+// waited for a result that never came.
+func TestPanicAtTheCallbackLeavesNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	c, panics := o.client(), true
+	h := &login.Handlers{Clients: func(_ *http.Request, tx *login.Transaction) (*login.Client, error) {
+		if tx != nil && panics {
+			panics = false
+			panic(http.ErrAbortHandler)
+		}
+		return c, nil
+	}}
+	w := newWeb(o, h)
+	b := newBrowser(t, o)
+	_, at := b.get("https://app.example/login")
+	back := callback(o.consent(at.Query()))
+	if resp, err := b.client.Get(back); err == nil {
+		_ = resp.Body.Close()
+		t.Fatalf("status %d, want none", resp.StatusCode)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, back, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, _ := b.read(b.client.Do(req)); resp.StatusCode != http.StatusSeeOther || len(w.users) != 1 {
+		t.Errorf("status %d, %v", resp.StatusCode, w.failed)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -265,8 +266,23 @@ func (a *clientAuth) signingKey(ctx context.Context) (jose.SigningKey, error) {
 	}
 	return jose.SigningKey{
 		Algorithm: alg,
-		Key:       jose.JSONWebKey{Key: cryptosigner.Opaque(a.Key), KeyID: a.KeyID, Algorithm: string(alg)},
+		Key:       jose.JSONWebKey{Key: opaque(a.Key), KeyID: a.KeyID, Algorithm: string(alg)},
 	}, nil
+}
+
+// opaque is how go-jose signs with a key of which it knows no more than that.
+func opaque(key crypto.Signer) jose.OpaqueSigner { return cryptosigner.Opaque(saltOfHash{key}) }
+
+// saltOfHash has the salt of PS256 and its like as long as the hash, as RFC 7518, section
+// 3.5 demands. cryptosigner makes it as long as fits, and strict servers refuse that.
+type saltOfHash struct{ crypto.Signer }
+
+// Sign implements [crypto.Signer].
+func (s saltOfHash) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if pss, ok := opts.(*rsa.PSSOptions); ok {
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: pss.Hash}
+	}
+	return s.Signer.Sign(random, digest, opts)
 }
 
 func (a *clientAuth) keyAlg() (jose.SignatureAlgorithm, error) {

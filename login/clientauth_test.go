@@ -9,6 +9,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -339,5 +341,35 @@ func TestRule61AssertionFromAFileThatChanges(t *testing.T) {
 	}
 	if _, err := r.Refresh(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "Client.AssertionFunc") {
 		t.Errorf("an empty file: %v", err)
+	}
+}
+
+// The salt of a PS256 signature was as long as fits into the key, and servers that hold it
+// against RFC 7518, section 3.5, refused the client: oidc-provider does.
+func TestSaltOfPS256IsAsLongAsItsHash(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOP(t)
+	o.metadata = func(m map[string]any) { m["token_endpoint_auth_methods_supported"] = []string{"private_key_jwt"} }
+	c := o.client()
+	c.Secret, c.Key, c.KeyAlg, c.SignRequests = "", key, "PS256", true
+	asked, _ := begin(t, c, nil)
+	if _, err = c.ClientCredentials(nil).Refresh(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	form, _ := o.last("/token")
+	for name, raw := range map[string]string{"assertion": form.Get("client_assertion"), "request": asked.Get("request")} {
+		at := strings.LastIndex(raw, ".")
+		digest := sha256.Sum256([]byte(raw[:at]))
+		signature, err := base64.RawURLEncoding.DecodeString(raw[at+1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = rsa.VerifyPSS(&key.PublicKey, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

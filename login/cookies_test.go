@@ -2,10 +2,13 @@ package login_test
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"example.com/authtrip"
@@ -133,7 +136,8 @@ func TestConfigurationsPrintNoSecrets(t *testing.T) {
 	text := printed(c, *c, &login.Transactions{Keys: [][]byte{key}}, &login.LogoutRequest{IDToken: secret, State: secret},
 		login.LogoutRequest{IDToken: secret}, &login.IDToken{Issuer: issuer, Subject: secret}, login.IDToken{Subject: secret},
 		login.Introspection{Subject: secret}, &login.Introspection{Subject: secret}, login.Session{ReturnTo: secret},
-		struct{ C *login.Client }{c}, struct{ C login.Client }{*c})
+		&login.AuthRequest{LoginHint: secret, TokenParams: url.Values{"x": {secret}}}, login.AuthRequest{LoginHint: secret},
+		&login.Loopback{Client: c, Request: &login.AuthRequest{LoginHint: secret}}, struct{ C *login.Client }{c}, struct{ C login.Client }{*c})
 	for _, bad := range []string{secret, "35334352", "53 67 82", "0x35"} {
 		if strings.Contains(text, bad) {
 			t.Errorf("a secret is printed, as %q", bad)
@@ -168,3 +172,42 @@ func TestPlainHTTPOnThisMachineKeepsItsCookie(t *testing.T) {
 		t.Errorf("status %d", w.Code)
 	}
 }
+
+// The key to which a login's tokens are bound was lost where the login was kept in memory
+// or in a Cache: the code was redeemed with a proof of another key, and a server that
+// compares them (RFC 9449, section 10) refused it.
+func TestDPoPKeyComesBackFromWhereverTheLoginIsKept(t *testing.T) {
+	t.Parallel()
+	for name, keeper := range keepers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOP(t)
+			o.token = func(m map[string]any) { m["token_type"] = "DPoP" }
+			c := o.client()
+			c.DPoP = new(counted)
+			w := newWeb(o, &login.Handlers{Client: c, Transactions: keeper()})
+			b := newBrowser(t, o)
+			_, at := b.get("https://app.example/login")
+			b.get(callback(o.consent(at.Query())))
+			_, header := o.last("/token")
+			if got, want := "thumbprint of "+header.Get("DPoP"), at.Query().Get("dpop_jkt"); got != want || len(w.users) != 1 {
+				t.Errorf("asked for the %s, redeemed with that: %s, %v", want, got, w.failed)
+			}
+		})
+	}
+}
+
+// counted is an [authtrip.Binder] whose keys are words, and whose proof is the key.
+type counted struct{ n atomic.Int64 }
+
+func (b *counted) NewKey(context.Context) (string, error) {
+	return "key " + strconv.FormatInt(b.n.Add(1), 10), nil
+}
+
+func (b *counted) Prover(key, _ string) (authtrip.Prover, error) { return proof(key), nil }
+
+type proof string
+
+func (p proof) Prove(r *http.Request) error                                 { r.Header.Set("DPoP", string(p)); return nil }
+func (p proof) Answered(*http.Request, *http.Response, string) (again bool) { return false }
+func (p proof) Thumbprint() string                                          { return "thumbprint of " + string(p) }

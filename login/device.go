@@ -63,7 +63,7 @@ func (c *Client) DeviceAuth(ctx context.Context, req *AuthRequest) (*oauth2.Devi
 	if err = addDetails(form, req.AuthorizationDetails); err != nil {
 		return nil, err
 	}
-	if err = addParams(form, req.Params); err != nil {
+	if err = addParams(form, req.Params, "AuthRequest.Params"); err != nil {
 		return nil, err
 	}
 	a, err := c.post(ctx, endpointDevice, form, "application/json")

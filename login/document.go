@@ -11,6 +11,7 @@ import (
 
 	"example.com/authtrip"
 	"example.com/authtrip/internal/flight"
+	"example.com/authtrip/internal/pace"
 )
 
 // A document is something that a server publishes: fetched when it is needed,
@@ -18,7 +19,7 @@ import (
 // empty and ready to use.
 type document[T any] struct {
 	cur     atomic.Pointer[edition[T]]
-	failing atomic.Pointer[setback]
+	failing atomic.Pointer[pace.Setback]
 	flights flight.Group[T]
 
 	restoring sync.Mutex
@@ -30,24 +31,6 @@ type edition[T any] struct {
 	at    time.Time
 }
 
-// A setback is a failed fetch and what follows from it.
-type setback struct {
-	err  error
-	at   time.Time
-	wait time.Duration
-}
-
-func (s *setback) due() bool { return s == nil || time.Since(s.at) >= s.wait }
-
-func (s *setback) next() time.Time { return s.at.Add(s.wait) }
-
-func (s *setback) cause() error {
-	if s == nil {
-		return nil
-	}
-	return s.err
-}
-
 const (
 	fetchTimeout = 10 * time.Second
 	firstSetback = 500 * time.Millisecond
@@ -57,14 +40,14 @@ const (
 // get returns the copy at hand, and one that was just fetched if there is none.
 func (d *document[T]) get(ctx context.Context, ttl time.Duration, fetch func(context.Context) (T, error)) (T, error) {
 	if e := d.cur.Load(); e != nil {
-		if ttl >= 0 && time.Since(e.at) >= ttl && d.failing.Load().due() {
+		if ttl >= 0 && time.Since(e.at) >= ttl && !d.failing.Load().Waiting() {
 			d.flights.Start(ctx, "", fetchTimeout, d.once(fetch, e))
 		}
 		return e.value, nil
 	}
-	if f := d.failing.Load(); !f.due() {
+	if f := d.failing.Load(); f.Waiting() {
 		var zero T
-		return zero, f.err
+		return zero, f.Err
 	}
 	v, err := d.flights.Do(ctx, "", fetchTimeout, d.once(fetch, nil))
 	return v, interrupted(ctx, err)
@@ -95,14 +78,13 @@ func (d *document[T]) once(fetch func(context.Context) (T, error), seen *edition
 }
 
 func (d *document[T]) failed(err error) {
-	wait := firstSetback
-	if last := d.failing.Load(); last != nil {
-		wait = min(2*last.wait, longSetback)
-	}
-	if ee, ok := errors.AsType[*EndpointError](err); ok {
-		wait = max(wait, ee.RetryAfter)
-	}
-	d.failing.Store(&setback{err: err, at: time.Now(), wait: wait})
+	d.failing.Store(pace.After(d.failing.Load(), err, func(attempts int) time.Duration {
+		wait := pace.Doubled(attempts, firstSetback, longSetback)
+		if ee, ok := errors.AsType[*EndpointError](err); ok {
+			wait = max(wait, ee.RetryAfter)
+		}
+		return wait
+	}))
 }
 
 // interrupted gives the end of a caller's own context this package's name.

@@ -2,10 +2,13 @@ package login
 
 import (
 	"cmp"
+	"crypto"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // A Profile is a set of demands on a [Client] and its [Provider].
@@ -15,12 +18,25 @@ type Profile string
 // 5.3.2): requests are pushed (RFC 9126), the server takes S256 and says in its
 // metadata that the response names it (RFC 9207), the client authenticates itself with
 // private_key_jwt or a certificate, and tokens are bound by DPoP or a certificate.
-// Signatures are PS256, ES256 or EdDSA. What the metadata does not say, the server does not
+// Signatures are PS256, ES256 or EdDSA, those of the server too, and RSA keys have 2048 bits. What the metadata does not say, the server does not
 // have.
 const FAPI2 Profile = "fapi2"
 
 // fapiAlgs are those of the profile, section 5.4.
 func fapiAlgs() []string { return []string{"PS256", "ES256", "EdDSA", "Ed25519"} }
+
+// fapiKeyBits is the least size of an RSA key (section 5.4.1).
+const fapiKeyBits = 2048
+
+// algorithms returns those that a JWT of the server may be signed with, of those that it
+// offers or the client names.
+func (c *Client) algorithms(offered []string) []jose.SignatureAlgorithm {
+	algs := algorithms(offered)
+	if c.Profile != FAPI2 {
+		return algs
+	}
+	return slices.DeleteFunc(algs, func(alg jose.SignatureAlgorithm) bool { return !slices.Contains(fapiAlgs(), string(alg)) })
+}
 
 // checkProfile says which part is missing.
 func (c *Client) checkProfile(m *Metadata) error {
@@ -74,7 +90,17 @@ func (c *Client) checkProfileAuth(m *Metadata) error {
 			return errors.New("login: Client.KeyAlg: FAPI 2.0 needs PS256, ES256 or EdDSA")
 		}
 	}
+	if public, ok := publicOf(a.Key).(*rsa.PublicKey); ok && public.N.BitLen() < fapiKeyBits {
+		return errors.New("login: Client.Key: FAPI 2.0 needs an RSA key of 2048 bits")
+	}
 	return nil
+}
+
+func publicOf(key crypto.Signer) crypto.PublicKey {
+	if key == nil {
+		return nil
+	}
+	return key.Public()
 }
 
 // fapiKeyAlg is the KeyAlg that is meant where none is set: of an RSA key PS256.

@@ -6,8 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/json"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"example.com/authtrip"
 	"example.com/authtrip/login"
@@ -59,7 +64,16 @@ func TestFAPI2RefusesToStartWhereAPartIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m, c := whole()
+	c.Key, c.Provider = small, &login.Provider{Issuer: "https://as.example", Static: m}
+	if _, _, err := c.AuthCodeURL(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "Client.Key: FAPI 2.0 needs an RSA key of 2048 bits") {
+		t.Errorf("a small RSA key: %v", err)
+	}
+	m, c = whole()
 	c.Key, c.Provider = key, &login.Provider{Issuer: "https://as.example", Static: m}
 	if _, _, err := c.AuthCodeURL(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no key here") {
 		t.Errorf("an RSA key: %v, want that it signs with PS256", err)
@@ -76,3 +90,65 @@ var errNoKey = errorText("no key here")
 type errorText string
 
 func (e errorText) Error() string { return string(e) }
+
+// A signed request had RS256 where the key is an RSA one, and an ID token with RS256 was
+// taken: the profile's algorithms count for every JWT, whoever has signed it (section 5.4).
+func TestFAPI2SignsAndVerifiesWithItsAlgorithmsAlone(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newOP(t)
+	o.metadata = func(m map[string]any) {
+		m["code_challenge_methods_supported"] = []string{"S256"}
+		m["authorization_response_iss_parameter_supported"] = true
+		m["token_endpoint_auth_methods_supported"] = []string{"private_key_jwt"}
+		m["dpop_signing_alg_values_supported"] = []string{"ES256"}
+	}
+	o.token = func(m map[string]any) { m["token_type"] = "DPoP" }
+	o.handle["/par"] = func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusCreated, map[string]any{"request_uri": "urn:x"})
+	}
+	asked := func() url.Values {
+		form, _ := o.last("/par")
+		jws, err := jose.ParseSigned(form.Get("request"), []jose.SignatureAlgorithm{jose.PS256})
+		if err != nil {
+			t.Fatalf("the request is not signed with PS256: %v", err)
+		}
+		var claims map[string]any
+		if err = json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &claims); err != nil {
+			t.Fatal(err)
+		}
+		q := url.Values{}
+		for name, v := range claims {
+			if s, ok := v.(string); ok {
+				q.Set(name, s)
+			}
+		}
+		return q
+	}
+	c := o.client()
+	c.Secret, c.Key, c.Profile, c.SignRequests, c.DPoP = "", key, login.FAPI2, true, new(counted)
+	for _, alg := range []jose.SignatureAlgorithm{jose.PS256, jose.RS256} {
+		o.keys = []opKey{{"of " + string(alg), key, alg}}
+		o.metadata, c.Provider = withAlgs(o.metadata), o.provider()
+		_, tx, err := c.AuthCodeURL(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Exchange(t.Context(), tx, callback(o.consent(asked())))
+		if alg == jose.RS256 {
+			wantCheck(t, err, "id_token alg")
+		} else if err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+	}
+}
+
+func withAlgs(edit func(map[string]any)) func(map[string]any) {
+	return func(m map[string]any) {
+		edit(m)
+		m["id_token_signing_alg_values_supported"] = []string{"RS256", "PS256"}
+	}
+}

@@ -102,7 +102,7 @@ func (c *Client) params(req *TokenRequest) (url.Values, error) {
 	if err := addDetails(params, req.AuthorizationDetails); err != nil {
 		return nil, err
 	}
-	if err := addParams(params, req.Params); err != nil {
+	if err := addParams(params, req.Params, "TokenRequest.Params"); err != nil {
 		return nil, err
 	}
 	resources := c.Resources

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/digest"
 )
 
 // Handlers are the pages of a web application that logs its users in. Each
@@ -243,21 +245,14 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 	if f == nil {
 		return nil, nil, err
 	}
-	key := hashed(f.name + "=" + f.value)
+	key := digest.Of(f.name + "=" + f.value)
 	at, own := h.attempts.join(key)
 	switch {
 	case own && err != nil: // there is nothing to wait for
 		h.attempts.finish(key, at, nil, err, false, nil)
 	case own:
-		ctx := context.WithoutCancel(r.Context())
-		var s *Session
-		if at.client, err = h.client(r, f.tx); err == nil {
-			s, err = h.exchange(ctx, r, at.client, f)
-		}
-		gone := r.Context().Err() != nil
-		h.attempts.finish(key, at, s, err, gone, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
-		if !gone { // whatever happens from now on, the result is this request's
-			return f, at, err
+		if gone, rerr := h.redeemOwn(r, f, key, at); !gone { // whatever happens from now on, the result is this request's
+			return f, at, rerr
 		}
 	}
 	select {
@@ -268,6 +263,23 @@ func (h *Handlers) redeem(r *http.Request) (*found, *attempt, error) {
 		return f, at, fmt.Errorf("login: %w", err)
 	}
 	return f, at, at.err
+}
+
+// redeemOwn exchanges the response for all who wait. gone reports that this request's
+// browser does not.
+func (h *Handlers) redeemOwn(r *http.Request, f *found, key string, at *attempt) (gone bool, err error) {
+	ctx := context.WithoutCancel(r.Context())
+	var s *Session
+	result := errors.New("login: Handlers: a function of the application has panicked")
+	defer func() { // in any case, or those who wait would do so for ever
+		gone, err = r.Context().Err() != nil, result
+		h.attempts.finish(key, at, s, err, gone, func(s *Session) { h.revoke(ctx, at.client, s.Token) })
+	}()
+	if at.client, err = h.client(r, f.tx); err == nil {
+		s, err = h.exchange(ctx, r, at.client, f)
+	}
+	result = err
+	return gone, err
 }
 
 func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *found) (*Session, error) {
@@ -342,7 +354,7 @@ func (h *Handlers) endSession(w http.ResponseWriter, r *http.Request, c *Client,
 	if req.RedirectURL != "" && req.State == "" {
 		req.State = secret()
 		cookie := h.logoutCookie(req.RedirectURL)
-		cookie.Value, cookie.MaxAge = hashed(req.State), int(c.loginTimeout()/time.Second)
+		cookie.Value, cookie.MaxAge = digest.Of(req.State), int(c.loginTimeout()/time.Second)
 		http.SetCookie(w, cookie)
 	}
 	at, err := c.LogoutURL(r.Context(), req)
@@ -375,7 +387,7 @@ func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 	cookie := h.logoutCookie(h.LoggedOutURL)
 	kept, err := r.Cookie(cookie.Name)
 	states := r.URL.Query()["state"]
-	if err != nil || len(states) != 1 || !equal(kept.Value, hashed(states[0])) {
+	if err != nil || len(states) != 1 || !equal(kept.Value, digest.Of(states[0])) {
 		h.fail(w, r, &CheckError{Check: "state", Reason: "is not that of a logout of this browser"}, "logout")
 		return
 	}

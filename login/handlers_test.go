@@ -217,6 +217,13 @@ func TestFormPost(t *testing.T) {
 			if resp.StatusCode != http.StatusSeeOther {
 				t.Errorf("status %d %v", resp.StatusCode, app.failed)
 			}
+			_, at = b.get("https://app.example/login")
+			q = o.consent(at.Query())
+			q.Del("code")
+			q.Set("error", "access_denied")
+			if resp, _ = b.read(b.client.PostForm(redirectURL, q)); resp.StatusCode != http.StatusForbidden || o.count("/token") != 1 {
+				t.Errorf("an error: status %d", resp.StatusCode)
+			}
 		})
 	}
 }

@@ -201,9 +201,9 @@ func seconds(n float64) time.Time {
 
 func (c *Client) idTokenAlgs(m *Metadata) []jose.SignatureAlgorithm {
 	if c.IDTokenAlgs != nil {
-		return algorithms(c.IDTokenAlgs)
+		return c.algorithms(c.IDTokenAlgs)
 	}
-	return algorithms(m.IDTokenSigningAlgs)
+	return c.algorithms(m.IDTokenSigningAlgs)
 }
 
 // parseJWT refuses a JWT that is not one, or whose algorithm nobody expects.
@@ -290,18 +290,29 @@ func authTime(n json.Number) (time.Time, bool) {
 
 // verifyRefreshed implements Rules 32 and 58: without the key of the signature the
 // connection to the token endpoint vouches for the token. Its exp does not count: who has logged in
-// was settled when they did, and some servers repeat the first token.
-func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, old *oauth2.Token) error {
+// was settled when they did, and some servers repeat the first token. Not ok is a token
+// whose signature is of no kind that is verified, as after a change of algorithms that the
+// metadata at hand does not have yet.
+func (c *Client) verifyRefreshed(ctx context.Context, m *Metadata, raw string, old *oauth2.Token) (ok bool, err error) {
 	keys := &providerKeys{provider: c.Provider, metadata: m}
-	_, claims, err := c.verifyWith(ctx, m, raw, keys)
-	if keys.unknown() {
+	var claims *idClaims
+	if _, err = parseJWT(raw, c.idTokenAlgs(m), "id_token"); err == nil {
+		ok = true
+		_, claims, err = c.verifyWith(ctx, m, raw, keys)
+	}
+	if !ok || keys.unknown() {
 		if claims, err = unverified(raw); err == nil {
 			err = c.checkParties(claims)
 		}
 	}
 	if err != nil {
-		return err
+		return ok, err
 	}
+	return ok, continues(claims, old)
+}
+
+// continues holds the claims of a refreshed ID token against those of the one before it.
+func continues(claims *idClaims, old *oauth2.Token) error {
 	before, _ := old.Extra("id_token").(string)
 	if before == "" {
 		return nil
@@ -385,7 +396,7 @@ func (c *Client) verifyUserInfo(ctx context.Context, raw string) ([]byte, error)
 	}
 	algs := c.idTokenAlgs(m)
 	if len(m.UserInfoSigningAlgs) > 0 {
-		algs = algorithms(m.UserInfoSigningAlgs)
+		algs = c.algorithms(m.UserInfoSigningAlgs)
 	}
 	_, payload, err := c.verifyJWT(ctx, m, raw, "userinfo", algs)
 	return payload, err

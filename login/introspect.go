@@ -87,7 +87,7 @@ func (c *Client) Introspect(ctx context.Context, token string) (*Introspection, 
 // introspectionClaims verifies a JWT and returns the answer in it (RFC 9701,
 // section 5).
 func (c *Client) introspectionClaims(ctx context.Context, m *Metadata, raw string) ([]byte, error) {
-	jws, payload, err := c.verifyJWT(ctx, m, raw, "introspection", algorithms(m.IntrospectionSigningAlgs))
+	jws, payload, err := c.verifyJWT(ctx, m, raw, "introspection", c.algorithms(m.IntrospectionSigningAlgs))
 	if err != nil {
 		return nil, err
 	}

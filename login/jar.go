@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/cryptosigner"
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
@@ -29,10 +28,10 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	if err != nil {
 		return nil, err
 	}
-	if c.KeyAlg != "" {
-		alg = jose.SignatureAlgorithm(c.KeyAlg)
+	if own := c.fapiKeyAlg(); own != "" {
+		alg = jose.SignatureAlgorithm(own)
 	}
-	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: cryptosigner.Opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
+	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(typeRequestObject))
 	if err != nil {
 		return nil, fmt.Errorf("login: Client.Key or Client.KeyAlg does not fit: %w", err)
@@ -44,7 +43,7 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	}
 	for name, values := range form {
 		if _, taken := claims[name]; taken {
-			return nil, fmt.Errorf("login: Params: %.40q is a claim of a signed request", name)
+			return nil, fmt.Errorf("login: AuthRequest.Params has %.40q, which is a claim of a signed request", name)
 		}
 		claims[name] = requestClaim(name, values)
 	}

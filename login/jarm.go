@@ -73,7 +73,7 @@ func (c *Client) openResponse(ctx context.Context, m *Metadata, tx *Transaction,
 	case r.signed == "":
 		return nil, malformed("is not signed, which was asked for")
 	}
-	_, payload, err := c.verifyJWT(ctx, m, r.signed, "response", algorithms(m.AuthorizationSigningAlgs))
+	_, payload, err := c.verifyJWT(ctx, m, r.signed, "response", c.algorithms(m.AuthorizationSigningAlgs))
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"example.com/authtrip/internal/digest"
+	"example.com/authtrip/internal/pace"
 )
 
 // asymmetric are the algorithms that a provider may sign with. Neither "none" nor the symmetric
@@ -112,8 +115,8 @@ func (p *Provider) ready(ctx context.Context, m *Metadata) (*keySet, error) { //
 	if old == nil || ttl < 0 || time.Since(old.at) < 2*ttl {
 		return p.keys.get(ctx, ttl, fetch)
 	}
-	err := p.keys.failing.Load().cause()
-	if p.keys.failing.Load().due() {
+	err := p.keys.failing.Load().Cause()
+	if !p.keys.failing.Load().Waiting() {
 		var keys *keySet
 		if keys, err = p.keys.renew(ctx, old, fetch); err == nil {
 			return keys, nil
@@ -133,7 +136,7 @@ func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.J
 	if _, err := p.ready(ctx, m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, err)
 	}
-	var fetched *setback
+	var fetched *pace.Setback
 	for end := time.Now().Add(patience); ; {
 		missed, seen := p.missed[from].Load(), p.keys.cur.Load()
 		payload, known := seen.value.verify(jws)
@@ -143,19 +146,19 @@ func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.J
 			}
 			return payload, nil
 		}
-		if missed.due() {
+		if !missed.Waiting() {
 			fetched = p.refetch(ctx, m, from, missed, seen)
 			if p.keys.cur.Load() != seen {
 				continue // and look whether it is in there
 			}
 			missed = p.missed[from].Load()
 		}
-		switch cause := missed.cause(); {
+		switch cause := missed.Cause(); {
 		case cause != nil:
 			return nil, fmt.Errorf("%w: %w", errKeysUnavailable, cause)
 		case known:
 			return nil, errSignature
-		case missed == nil || missed.next().After(end) || pause(ctx, time.Until(missed.next())) != nil:
+		case missed == nil || missed.Again.After(end) || pause(ctx, time.Until(missed.Again)) != nil:
 			return nil, errUnknownKey
 		}
 	}
@@ -163,19 +166,21 @@ func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.J
 
 // refetch gets the set anew, and notes when the next attempt is due if that is in
 // vain. Of many callers at once one does it.
-func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed *setback, seen *edition[*keySet]) *setback {
-	next := &setback{at: time.Now(), wait: missPause}
-	if from == fromTokenEndpoint {
-		next.wait = firstMiss
-		if missed != nil && time.Since(missed.next()) < missPause {
-			next.wait = min(2*missed.wait, missPause)
-		}
+func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed *pace.Setback, seen *edition[*keySet]) *pace.Setback {
+	last := missed
+	if missed != nil && time.Since(missed.Again) >= missPause {
+		last = nil // too long ago to be of the same row
 	}
 	_, err := p.keys.renew(ctx, seen, p.fetchKeys(m))
 	if ctx.Err() != nil {
 		return nil
 	}
-	next.at, next.err = time.Now(), err
+	next := pace.After(last, err, func(attempts int) time.Duration {
+		if from == fromAnybody {
+			return missPause
+		}
+		return pace.Doubled(attempts, firstMiss, missPause)
+	})
 	p.missed[from].CompareAndSwap(missed, next)
 	return next
 }
@@ -229,7 +234,7 @@ func readKeys(body []byte) (*keySet, error) {
 }
 
 func (p *Provider) keysKey(m *Metadata) string {
-	return "keys:" + hashed(fmt.Sprintf("%d:%s%s", len(p.Issuer), p.Issuer, m.JWKSURI))
+	return "keys:" + digest.Of(p.Issuer, m.JWKSURI)
 }
 
 // algorithms returns those of offered that are asymmetric; RS256 if a server

@@ -261,7 +261,7 @@ func (s *loopbackServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.over == nil {
 		result := s.exchange(r)
-		if stranger(result.err) {
+		if stranger(result.err) && !s.tx.spent.Load() {
 			s.page(w, StatusCode(result.err), "This is not the login that was begun.")
 			return
 		}

@@ -320,3 +320,26 @@ func TestLoopbackWithANameByChoice(t *testing.T) {
 	}
 	<-page
 }
+
+// A response that belongs to the login and is refused has ended it. The program went on
+// waiting, for ten minutes.
+func TestLoopbackEndsWithTheResponseThatEndedItsLogin(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	c := o.client()
+	c.Secret = ""
+	l := &login.Loopback{Client: c, Output: io.Discard, Open: func(_ context.Context, at string) error {
+		u, err := url.Parse(at)
+		if err != nil {
+			return err
+		}
+		q := o.consent(u.Query())
+		q.Set("access_token", "of the implicit grant")
+		go visit(t, u.Query().Get("redirect_uri")+"?"+q.Encode(), "")
+		return nil
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := l.Login(ctx)
+	wantCheck(t, err, "redirect")
+}

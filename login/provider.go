@@ -3,7 +3,6 @@ package login
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,7 +10,9 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/pace"
 )
 
 // A Provider is an authorization server, known by its issuer. Its metadata and keys are read
@@ -67,7 +68,7 @@ type Provider struct {
 	metadata document[*Metadata]
 	place    atomic.Pointer[string] // where the metadata was
 	keys     document[*keySet]
-	missed   [senders]atomic.Pointer[setback] // the last fetch for an unknown key
+	missed   [senders]atomic.Pointer[pace.Setback] // the last fetch for an unknown key
 }
 
 // The kinds of [authtrip.Event] of this package.
@@ -239,7 +240,7 @@ func (p *Provider) parseMetadata(body []byte) (*Metadata, error) {
 }
 
 func (p *Provider) metadataKey() string {
-	return "metadata:" + hashed(fmt.Sprintf("%d:%s%s", len(p.Issuer), p.Issuer, p.MetadataURL))
+	return "metadata:" + digest.Of(p.Issuer, p.MetadataURL)
 }
 
 // places returns where the metadata may be, first where it was the last time.

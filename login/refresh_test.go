@@ -2,13 +2,18 @@ package login_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
@@ -177,6 +182,77 @@ func TestTokenExchangeTakesATokenThatIsNoAccessToken(t *testing.T) {
 	wantCheck(t, err, "token_type")
 }
 
+// A token_type of no known kind in the answer to one refresh ended the session, and its
+// successor was dropped: with a server that rotates, the login was lost. Rule 22 has such a
+// token not used; Rule 54 has nothing but the server's no end a session, and this is none.
+// So the refresh token is kept, the request is an error that names the type, and the next
+// refresh goes on.
+func TestRefreshedTokenOfAnUnknownTypeEndsNoSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		o.network.Handle("https://api.example", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		c := o.client()
+		s, err := o.run(t, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src := sourceOf(t, c, s)
+		defer src.Close()
+		api := &http.Client{Transport: &authtrip.Transport{Source: src, Base: o.network}}
+		o.token = func(m map[string]any) { m["token_type"], m["refresh_token"] = "mac", "successor" }
+		wait(20 * time.Minute)
+		if _, err = api.Get("https://api.example/"); err == nil || !strings.Contains(err.Error(), `token has type "mac", want Bearer`) {
+			t.Errorf("error = %v, want one that names the type", err)
+		}
+		if errors.Is(err, authtrip.ErrReauthRequired) || src.Status().NeedsLogin() {
+			t.Errorf("the session has ended: %v", err)
+		}
+		o.token = nil
+		wait(20 * time.Minute)
+		resp, err := api.Get("https://api.example/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if form, _ := o.last("/token"); form.Get("refresh_token") != "successor" {
+			t.Error("the successor was not kept")
+		}
+	})
+}
+
+// A server went over to another algorithm, and the metadata at hand did not say so yet:
+// every user who was refreshed then was logged out. The ID token that cannot be verified
+// is left out, and the one from before stays.
+func TestRefreshAfterAChangeOfAlgorithmEndsNoSession(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(o *op){
+		"another algorithm": func(o *op) {
+			key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			if err != nil {
+				o.t.Fatal(err)
+			}
+			o.sign = func(c map[string]any) string { return o.signedBy(opKey{"k2", key, jose.ES384}, c) }
+		},
+		"none": func(o *op) { o.sign = unsigned },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOP(t)
+			c := o.client()
+			s, err := o.run(t, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(o)
+			tok, err := c.RefreshToken().Refresh(t.Context(), s.Token)
+			if err != nil || tok.Extra("id_token") != nil {
+				t.Errorf("error = %v, or the ID token that nobody can verify is kept", err)
+			}
+		})
+	}
+}
+
 // Step-up dropped what the session could do before, and asked for openid where no
 // login ever had.
 func TestRule67StepUpAsksForTheUnion(t *testing.T) {
@@ -278,5 +354,20 @@ func TestAliasesForCertificates(t *testing.T) {
 				t.Errorf("requests to the aliases = %v, %v", hosts, err)
 			}
 		})
+	}
+}
+
+// A server that is none of OpenID Connect, and sends an id_token all the same, could not be
+// logged in at: there are no keys to verify it with, and nobody had asked for it.
+func TestIDTokenThatNobodyAskedForNorCanVerifyIsLeftOut(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.metadata = func(m map[string]any) { delete(m, "jwks_uri") }
+	o.token = func(m map[string]any) { m["id_token"] = "a.b.c" }
+	c := o.client()
+	c.Scopes = []string{"books"}
+	s, err := o.run(t, c, nil)
+	if err != nil || s.IDToken != nil || s.Token.Extra("id_token") != nil {
+		t.Errorf("error = %v, or the ID token is there", err)
 	}
 }

@@ -12,8 +12,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"example.com/authtrip"
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/exact"
+	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -45,6 +49,23 @@ type ClientMetadata struct {
 	FrontChannelLogoutSessionRequired bool `json:"frontchannel_logout_session_required,omitempty"`
 	// SoftwareStatement is what somebody else has signed about the software (section 2.3).
 	SoftwareStatement string `json:"software_statement,omitempty"`
+}
+
+// check looks for private keys, which a set that was made of keys in memory has.
+func (m *ClientMetadata) check() error {
+	if len(m.JWKS) == 0 {
+		return nil
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(m.JWKS, &set); err != nil {
+		return errors.New("login: ClientMetadata.JWKS is not a set of keys")
+	}
+	for _, k := range set.Keys {
+		if !k.IsPublic() {
+			return errors.New("login: ClientMetadata.JWKS has a private key, want public ones: see JSONWebKey.Public of go-jose")
+		}
+	}
+	return nil
 }
 
 // A Registration is what a server has made of a [ClientMetadata] (RFC 7591, section 3.2.1).
@@ -95,6 +116,9 @@ func (r *Registration) Client(p *Provider) (*Client, error) {
 // nobody uses. Its errors are *[EndpointError], and those of [Provider.Metadata]; one that
 // wraps [errors.ErrUnsupported] says that the server cannot do it.
 func (p *Provider) Register(ctx context.Context, m *ClientMetadata, initialToken string) (*Registration, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
 	meta, err := p.Metadata(ctx)
 	if err != nil {
 		return nil, err
@@ -127,6 +151,9 @@ func (p *Provider) ReadRegistration(ctx context.Context, r *Registration) (*Regi
 // UpdateRegistration replaces what the client says about itself (section 2.2): what is
 // not in m is gone. What it returns takes the place of r.
 func (p *Provider) UpdateRegistration(ctx context.Context, r *Registration, m *ClientMetadata) (*Registration, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
 	at, err := p.management(r)
 	if err != nil {
 		return nil, err
@@ -234,8 +261,8 @@ func (p *Provider) readRegistration(a *answer, old *Registration) (*Registration
 
 // Registrations keeps what servers have made of one client, by issuer, so that it is
 // registered once with each. Cache and Metadata are required. It is safe for concurrent
-// use, and must not be modified after first use; of several processes that register at
-// once, each may.
+// use, must not be copied, and its fields must not be modified after first use; of several
+// processes that register at once, each may.
 type Registrations struct {
 	// Cache keeps the registrations, which hold secrets: see [authtrip.SealedCache].
 	Cache authtrip.Cache
@@ -247,6 +274,8 @@ type Registrations struct {
 	// TTL is how long a registration is kept. If 0, it is a year, or until its secret
 	// expires if that is sooner.
 	TTL time.Duration
+
+	flights flight.Group[*Registration] // by issuer
 }
 
 // Register returns the registration with the server of p: the one that is kept, or a new
@@ -258,6 +287,17 @@ func (rs *Registrations) Register(ctx context.Context, p *Provider) (*Registrati
 	if err := p.check(); err != nil {
 		return nil, err
 	}
+	r, err := rs.flights.Do(ctx, p.Issuer, 2*endpointTimeout, func(ctx context.Context) (*Registration, error) { return rs.register(ctx, p) })
+	if r != nil {
+		own := *r // of those who share it, each may change its own
+		r = &own
+	}
+	return r, interrupted(ctx, err)
+}
+
+// register is for one caller at a time: of each other one the server would make a client of
+// its own.
+func (rs *Registrations) register(ctx context.Context, p *Provider) (*Registration, error) {
 	kept, err := rs.Cache.Get(ctx, registrationKey(p))
 	if err != nil && !errors.Is(err, authtrip.ErrNotFound) {
 		return nil, fmt.Errorf("login: Registrations.Cache: %w", err)
@@ -297,7 +337,7 @@ func (rs *Registrations) Keep(ctx context.Context, r *Registration) error {
 	return nil
 }
 
-func registrationKey(p *Provider) string { return "registration:" + hashed(p.Issuer) }
+func registrationKey(p *Provider) string { return "registration:" + digest.Of(p.Issuer) }
 
 // ClientDocument is a client ID metadata document (draft-ietf-oauth-client-id-metadata-
 // document): served at a URL that is the client_id, so that a client need not register.
@@ -342,6 +382,9 @@ func (d *ClientDocument) Document() ([]byte, error) {
 		return nil, errors.New("login: ClientDocument.ID has a . or .. in its path")
 	case d.Metadata == nil || len(d.Metadata.RedirectURIs) == 0:
 		return nil, errors.New("login: ClientDocument.Metadata has no RedirectURIs")
+	}
+	if err = d.Metadata.check(); err != nil {
+		return nil, err
 	}
 	m := *d.Metadata
 	switch m.TokenEndpointAuthMethod {

@@ -7,10 +7,14 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"example.com/authtrip"
 	"example.com/authtrip/login"
@@ -170,4 +174,63 @@ func TestClientDocument(t *testing.T) {
 	if _, err := o.run(t, c, nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// A set of keys that was made from those in memory has their private halves, and was sent
+// to the server, or served to everybody.
+func TestPrivateKeysArePublishedNowhere(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.metadata = func(m map[string]any) { m["registration_endpoint"] = issuer + "/register" }
+	secret := jose.JSONWebKey{Key: []byte("53CR3T of at least thirty-two bytes"), KeyID: "symmetric"}
+	for name, key := range map[string]jose.JSONWebKey{"private": {Key: o.keys[0].key, KeyID: "k"}, "symmetric": secret} {
+		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &login.ClientMetadata{RedirectURIs: []string{redirectURL}, JWKS: set}
+		doc := &login.ClientDocument{ID: "https://app.example/client.json", Metadata: m}
+		_, derr := doc.Document()
+		_, rerr := o.provider().Register(t.Context(), m, "")
+		for _, err := range []error{derr, rerr} {
+			if err == nil || err.Error() != "login: ClientMetadata.JWKS has a private key, want public ones: see JSONWebKey.Public of go-jose" {
+				t.Errorf("%s: error = %v", name, err)
+			}
+		}
+		w := httptest.NewRecorder()
+		doc.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/client.json", nil))
+		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "keys") {
+			t.Errorf("%s: status %d", name, w.Code)
+		}
+	}
+	if o.count("/register") != 0 {
+		t.Error("a private key was sent")
+	}
+}
+
+// Each of many requests at once, as after a start, made a client of its own at the server.
+func TestRegistrationsAtOnceMakeOneClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		o.metadata = func(m map[string]any) { m["registration_endpoint"] = issuer + "/register" }
+		o.handle["/register"] = func(w http.ResponseWriter, _ *http.Request) {
+			wait(time.Second)
+			reply(w, http.StatusCreated, map[string]any{"client_id": "c" + strconv.Itoa(o.count("/register"))})
+		}
+		rs := &login.Registrations{Cache: new(authtrip.MemoryCache), Metadata: &login.ClientMetadata{RedirectURIs: []string{redirectURL}}}
+		p := o.provider()
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if r, err := rs.Register(t.Context(), p); err != nil || r.ClientID != "c1" {
+					t.Errorf("error = %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if n := o.count("/register"); n != 1 {
+			t.Errorf("registered %d times, want once", n)
+		}
+	})
 }

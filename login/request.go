@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -58,6 +59,13 @@ type AuthRequest struct {
 	// TokenParams are further parameters of the code exchange. The same holds for them.
 	TokenParams url.Values
 }
+
+// Format implements [fmt.Formatter]: it prints nothing that is in r, as LoginHint names a
+// user.
+func (r AuthRequest) Format(s fmt.State, _ rune) { blank(s, "login.AuthRequest") }
+
+// LogValue implements [slog.LogValuer]: it logs nothing that is in r.
+func (r AuthRequest) LogValue() slog.Value { return slog.StringValue("login.AuthRequest{…}") }
 
 // StepUp returns the request for what a server's challenge asks for: more scope
 // (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
@@ -198,7 +206,7 @@ func (c *Client) newTransaction(ctx context.Context, req *AuthRequest) (*Transac
 	if err := checkResources(tx.Resources); err != nil {
 		return nil, err
 	}
-	if err := addParams(make(url.Values), req.TokenParams); err != nil {
+	if err := addParams(make(url.Values), req.TokenParams, "AuthRequest.TokenParams"); err != nil {
 		return nil, err
 	}
 	tx.TokenParams = req.TokenParams
@@ -223,6 +231,8 @@ func (c *Client) checkRedirectURL(raw string) error {
 	switch {
 	case err != nil || !u.IsAbs() || u.Fragment != "" || u.User != nil:
 		return errors.New("login: Client.RedirectURL is not an absolute URL without user and fragment")
+	case hasResponse(u.Query()):
+		return errors.New("login: Client.RedirectURL has a parameter of a response in its query, such as state: it would come back twice")
 	case u.Scheme == "http" || u.Scheme == "https":
 		_, err := checkURL("Client.RedirectURL", raw, true, c.Provider.AllowInsecureHTTP)
 		return err
@@ -273,7 +283,7 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if err := addDetails(form, req.AuthorizationDetails); err != nil {
 		return nil, err
 	}
-	return form, addParams(form, req.Params)
+	return form, addParams(form, req.Params, "AuthRequest.Params")
 }
 
 // addDetails adds authorization_details (RFC 9396, section 2).
@@ -312,11 +322,11 @@ func reserved(name string) bool {
 	return false
 }
 
-// addParams adds the caller's parameters to form.
-func addParams(form, params url.Values) error {
+// addParams adds the caller's parameters to form; field is where they are from.
+func addParams(form, params url.Values, field string) error {
 	for name, values := range params {
 		if reserved(name) || form.Has(name) {
-			return fmt.Errorf("login: Params: %s is set by the package", name)
+			return fmt.Errorf("login: %s has %.40q, which this package sets", field, name)
 		}
 		form[name] = values
 	}

@@ -98,10 +98,8 @@ func parseRequest(req *http.Request, redirectURL, stripped string) (*redirect, e
 	if err != nil {
 		return nil, err
 	}
-	for name := range req.URL.Query() {
-		if responseParam(name) {
-			return nil, malformed("is a form and has a response in its URL too")
-		}
+	if hasResponse(req.URL.Query()) {
+		return nil, malformed("is a form and has a response in its URL too")
 	}
 	r, err := readParams(form)
 	if err == nil {
@@ -156,6 +154,16 @@ func responseParam(name string) bool {
 	switch name {
 	case "state", "code", "iss", "error", "error_description", "error_uri", "access_token", "id_token", "response":
 		return true
+	}
+	return false
+}
+
+// hasResponse reports whether a query has a parameter of a response.
+func hasResponse(q url.Values) bool {
+	for name := range q {
+		if responseParam(name) {
+			return true
+		}
 	}
 	return false
 }

@@ -97,7 +97,8 @@ func (t *Transaction) check(c *Client) error {
 	case t.spent.Load():
 		return errSpent()
 	}
-	return nil
+	// Looked at here too: what was kept may have been changed, and the code is not spent yet.
+	return addParams(make(url.Values), t.TokenParams, "Transaction.TokenParams")
 }
 
 // spend ends t; only the first caller gets nil. Rule 3.

@@ -2,7 +2,6 @@ package login
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/seal"
 )
 
@@ -169,7 +169,7 @@ func (t *Transactions) look(ctx context.Context, name, value, state string) (*Tr
 		return nil, err
 	case !equal(tx.State, state):
 		return nil, &CheckError{Check: "state", Reason: "is not that of this login"}
-	case !sealed && !equal(hashed(value), tx.Binding):
+	case !sealed && !equal(digest.Of(value), tx.Binding):
 		return nil, &CheckError{Check: "browser", Reason: "the login was begun in another one"}
 	}
 	return tx, nil
@@ -251,7 +251,7 @@ func (t *Transactions) put(ctx context.Context, tx *Transaction, name string, tt
 	}
 	binding := secret()
 	kept := tx.keep()
-	kept.Binding = hashed(binding)
+	kept.Binding = digest.Of(binding)
 	value, err := t.seal(kept, name)
 	if err != nil {
 		return "", err
@@ -282,17 +282,12 @@ func (t *Transaction) keep() *Transaction {
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
 		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
 		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo, Again: t.Again,
-		SignedResponse: t.SignedResponse, TokenParams: t.TokenParams,
+		SignedResponse: t.SignedResponse, TokenParams: t.TokenParams, DPoPKey: t.DPoPKey,
 	}
 }
 
-func hashed(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
 // cacheKey says nothing of the state.
-func cacheKey(state string) string { return "login:" + hashed(state) }
+func cacheKey(state string) string { return "login:" + digest.Of(state) }
 
 // seal returns tx as text: encrypted and bound to name where there are keys.
 func (t *Transactions) seal(tx *Transaction, name string) (string, error) {
@@ -365,7 +360,7 @@ func (t *Transactions) cookieName(state string, tx *Transaction) string {
 // name returns that of the cookie for a state, which it does not tell. With the
 // prefix no other host can set it.
 func (t *Transactions) name(state string, secure bool) string {
-	return t.prefix(secure) + hashed("cookie:" + state)[:16]
+	return t.prefix(secure) + digest.Of("cookie:" + state)[:16]
 }
 
 func (t *Transactions) prefix(secure bool) string {

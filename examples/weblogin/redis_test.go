@@ -1,7 +1,10 @@
 package main
 
 import (
+	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
@@ -150,4 +153,43 @@ func TestSessionsEndWithTheirKey(t *testing.T) {
 	v.restart()
 	v.get("/orders").want(t, 200, "/ended?return_to=%2Forders", "Your session has ended")
 	v.get("/login").want(t, 200, "/orders", demoName)
+}
+
+// A logout at one replica is noticed by the other ones at their next request: the session is
+// in Redis, and a token that a replica still has in memory is reached through it alone. So
+// nothing here has to watch the Store.
+func TestLogoutAtAnotherReplica(t *testing.T) {
+	t.Parallel()
+	db := startRedis(t)
+	if db == nil {
+		return
+	}
+	w := start(t, time.Minute, func(c *config) { c.redisURL = db.url })
+	twin, err := newApp(w.conf, slog.New(slog.NewTextHandler(&w.logs, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = twin.Close() }()
+	ada := w.visitor()
+	ada.logIn("/login", demoLogin, demoPassword).want(t, 200, "/orders")
+	cookies := ada.cookies()
+	there := func(path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, w.conf.baseURL+path, nil)
+		for name, value := range cookies {
+			r.AddCookie(&http.Cookie{Name: name, Value: value})
+		}
+		rec := httptest.NewRecorder()
+		twin.handler().ServeHTTP(rec, r)
+		return rec
+	}
+	if rec := there("/orders"); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "Ada Lovelace") {
+		t.Fatalf("the other replica: status %d", rec.Code)
+	}
+	ada.send(http.MethodPost, "/logout", nil)
+	if rec := there("/session"); rec.Code != http.StatusUnauthorized {
+		t.Errorf("the open page is told %d", rec.Code)
+	}
+	if rec := there("/orders"); rec.Code != http.StatusSeeOther || !strings.HasPrefix(rec.Header().Get("Location"), "/ended?") {
+		t.Errorf("the orders are still shown: status %d", rec.Code)
+	}
 }

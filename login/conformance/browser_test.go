@@ -82,6 +82,17 @@ func (b *browser) visit(at, until string) (where, page string) {
 	return "", ""
 }
 
+// status is that of a page, without going on from there.
+func (b *browser) status(at string) int {
+	b.t.Helper()
+	resp, err := b.client.Get(at)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
 // fill returns the request of the first form in a page, filled in, or nil.
 func (b *browser) fill(base *url.URL, page string) *http.Request {
 	b.t.Helper()

@@ -79,5 +79,7 @@ func dexPages(t *testing.T) string {
 }
 
 func TestDex(t *testing.T) {
-	newDex(t).run(t)
+	s := newDex(t)
+	s.run(t)
+	t.Run("what it has not", s.testHasNot)
 }

@@ -332,6 +332,34 @@ func (s *server) testHandlers(t *testing.T) {
 	}
 }
 
+// testHasNot asks for what the server's metadata does not have: each is said before anybody is
+// sent away.
+func (s *server) testHasNot(t *testing.T) {
+	pushes, signs := *s.client, *s.client
+	pushes.PushRequests, signs.SignedResponses = true, true
+	_, _, pushed := pushes.AuthCodeURL(t.Context(), nil)
+	_, registered := s.client.Provider.Register(t.Context(), &login.ClientMetadata{RedirectURIs: []string{redirectURL}}, "")
+	for what, err := range map[string]error{"PAR": pushed, "registration": registered} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: error = %v, want ErrUnsupported", what, err)
+		}
+	}
+	m, err := s.client.Provider.Metadata(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := signs.AuthCodeURL(t.Context(), nil); m.ResponseModesSupported != nil && err == nil {
+		t.Error("JARM: no error, and the server lists its response modes")
+	}
+	var more struct {
+		BackChannel bool `json:"backchannel_logout_supported"`
+		Documents   bool `json:"client_id_metadata_document_supported"`
+	}
+	if err := m.Claims(&more); err != nil || more.BackChannel || more.Documents {
+		t.Errorf("the server has more than this test knows: %v, %v", more, err)
+	}
+}
+
 func wantCode(t *testing.T, err error, code string) {
 	t.Helper()
 	var refused *login.AuthorizationError

@@ -2,11 +2,16 @@ package conformance
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/example/server/exampleop"
 	"github.com/zitadel/oidc/v3/example/server/storage"
 
@@ -26,7 +31,7 @@ func newZitadel(t *testing.T) (*server, *storage.Storage) {
 		"device": storage.DeviceClient("device", "secret"),
 	}
 	st := storage.NewStorageWithClients(storage.NewUserStore(issuer), clients)
-	site.Config.Handler = exampleop.SetupServer(issuer, st, slog.New(slog.NewTextHandler(io.Discard, nil)), false)
+	site.Config.Handler = exampleop.SetupServer(issuer, keyed{st}, slog.New(slog.NewTextHandler(io.Discard, nil)), false)
 	site.Start()
 	t.Cleanup(site.Close)
 	provider, err := login.Discover(t.Context(), issuer)
@@ -43,6 +48,25 @@ func newZitadel(t *testing.T) (*server, *storage.Storage) {
 	}, st
 }
 
+// keyed is the storage with a key for the web application, which signs its requests.
+type keyed struct{ *storage.Storage }
+
+func (k keyed) GetKeyByIDAndClientID(ctx context.Context, keyID, clientID string) (*jose.JSONWebKey, error) {
+	if clientID == "web" && keyID == "mine" {
+		return &jose.JSONWebKey{Key: webKey().Public(), KeyID: keyID, Use: "sig"}, nil
+	}
+	return k.Storage.GetKeyByIDAndClientID(ctx, keyID, clientID)
+}
+
+// webKey is the key of the web application: this server takes RS256 alone.
+var webKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 func TestZitadel(t *testing.T) {
 	s, st := newZitadel(t)
 	t.Run("confidential", s.run)
@@ -56,6 +80,28 @@ func TestZitadel(t *testing.T) {
 		t.Run("expiry and rotation", public.testRotation)
 		t.Run("user info", public.testUserInfo)
 	})
+
+	signed := *s
+	signed.client = &login.Client{
+		Provider: s.client.Provider, ID: "web", Secret: "secret with spaces", AuthMethod: "client_secret_basic",
+		Key: webKey(), KeyID: "mine", SignRequests: true, RedirectURL: redirectURL,
+	}
+	t.Run("request object", func(t *testing.T) {
+		t.Run("login", signed.testLogin)
+		t.Run("expiry and rotation", signed.testRotation)
+		stranger := signed
+		client := *signed.client
+		client.KeyID = "another"
+		stranger.client = &client
+		at, _, err := stranger.client.AuthCodeURL(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := stranger.browser(t).status(at); status == http.StatusOK || status == http.StatusFound {
+			t.Errorf("a request that a stranger has signed: status %d", status)
+		}
+	})
+	t.Run("what it has not", s.testHasNot)
 
 	t.Run("client credentials", func(t *testing.T) {
 		c := &login.Client{Provider: s.client.Provider, ID: "sid1", Secret: "verysecret"}

@@ -1,6 +1,8 @@
 // An OpenID provider for the tests. It reads its configuration as one line of
 // JSON from standard input, writes its issuer as one line to standard output, and
-// ends when standard input does.
+// ends when standard input does. With fapi it demands each part of the FAPI 2.0 Security
+// Profile, and offers nothing else.
+import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { Provider } from 'oidc-provider';
@@ -8,11 +10,11 @@ import { Provider } from 'oidc-provider';
 const lines = createInterface({ input: process.stdin });
 lines.on('close', () => process.exit(0));
 lines.once('line', async (line) => {
-  const { clients, accessTokenTTL, app, rotate = true } = JSON.parse(line);
+  const { clients, accessTokenTTL, app, rotate = true, fapi } = JSON.parse(line);
   const http = createServer();
   await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
   const issuer = `http://127.0.0.1:${http.address().port}`;
-  const provider = new Provider(issuer, {
+  const configuration = {
     clients,
     cookies: { keys: ['only', 'a', 'test'] },
     // The application is on this machine too, which the server's own dispatcher refuses, and
@@ -48,7 +50,27 @@ lines.once('line', async (line) => {
       requestObjects: { enabled: true },
       userinfo: { enabled: true },
     },
-  });
+  };
+  if (fapi) demandFAPI(configuration);
+  const provider = new Provider(issuer, configuration);
   http.on('request', provider.callback());
   process.stdout.write(`${issuer}\n`);
 });
+
+function demandFAPI(c) {
+  const own = ['ES256'];
+  const taken = ['PS256', 'ES256', 'EdDSA'];
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
+  c.jwks = { keys: [{ ...key, kid: 'own', use: 'sig', alg: 'ES256' }] };
+  c.pkce = { required: () => true };
+  c.responseTypes = ['code'];
+  c.clientAuthMethods = ['private_key_jwt'];
+  c.rotateRefreshToken = false; // section 5.3.2.1
+  c.clientDefaults = { id_token_signed_response_alg: 'ES256', authorization_signed_response_alg: 'ES256', introspection_signed_response_alg: 'ES256' };
+  c.enabledJWA = {
+    clientAuthSigningAlgValues: taken, requestObjectSigningAlgValues: taken, dPoPSigningAlgValues: ['ES256', 'EdDSA'],
+    idTokenSigningAlgValues: own, authorizationSigningAlgValues: own, userinfoSigningAlgValues: own, introspectionSigningAlgValues: own,
+  };
+  c.features.fapi = { enabled: true, profile: '2.0' };
+  c.features.pushedAuthorizationRequests = { enabled: true, requirePushedAuthorizationRequests: true };
+}
