@@ -139,3 +139,20 @@ func TestRule43KeyThatDoesNotSignSendsNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestRule72NoKeyIsMadeForNobody: a session that nobody has logged in to had a new key made for
+// every request.
+func TestRule72NoKeyIsMadeForNobody(t *testing.T) {
+	made := 0
+	g := &authtrip.Grant{TokenURL: "https://as.example/token", ClientID: "client", DPoP: &provers{seed: func() []byte {
+		made++
+		return make([]byte, 32)
+	}}}
+	_, err := g.Refresh(t.Context(), nil)
+	wantIs(t, err, authtrip.ErrNoSession)
+	_, err = g.Refresh(t.Context(), &oauth2.Token{AccessToken: "token"})
+	wantIs(t, err, authtrip.ErrSessionEnded)
+	if made != 0 {
+		t.Errorf("keys = %d, want none", made)
+	}
+}
