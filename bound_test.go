@@ -130,7 +130,7 @@ func TestRule43KeyThatDoesNotSignSendsNothing(t *testing.T) {
 			return nil, errors.New("sent")
 		})}}
 		for range 2 {
-			_, err := client.Get("https://api.example/") //nolint:bodyclose // there is none
+			_, err := client.Get("https://api.example/")
 			wantIs(t, err, boom)
 			<-time.After(time.Minute)
 		}

@@ -87,7 +87,7 @@ func TestRule43DeviceThatIsAwaySendsNothing(t *testing.T) {
 	gone := errors.New("the device is gone")
 	d.away.Store(&gone)
 	api, tokens := s.api.Load(), s.tokens.Load()
-	if _, err := client.Get(s.URL + "/api"); !errors.Is(err, gone) { //nolint:bodyclose // there is none
+	if _, err := client.Get(s.URL + "/api"); !errors.Is(err, gone) {
 		t.Errorf("a request: %v", err)
 	}
 	if _, err := src.Refresh(t.Context()); !errors.Is(err, gone) || errors.Is(err, authtrip.ErrReauthRequired) {
