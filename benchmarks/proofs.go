@@ -26,28 +26,31 @@ import (
 // other libraries none makes proofs: in the column of x/oauth2 is a RoundTripper below it that is
 // written by hand, and in that of the floor one that signs and does nothing with it.
 func proofs(s scale) ([]row, error) {
-	n, reps := of(s, 500, 20), of(s, 51, 3)
-	var all [][][]float64
-	var rows []row
 	names := []string{floorPeer{}.Name(), "authtrip", oauth2Peer{}.Name()}
-	for _, alg := range []string{dpop.ES256, dpop.EdDSA} {
-		ops, end, err := proofOps(alg)
+	algs := []string{dpop.ES256, dpop.EdDSA}
+	var ops []func(n int)
+	for _, alg := range algs {
+		some, end, err := proofOps(alg)
 		if err != nil {
 			return nil, err
 		}
-		samples := interleave(ops, n, reps)
-		all = append(all, samples)
+		defer end()
+		ops = append(ops, some...)
+	}
+	samples := interleave(ops, of(s, 500, 20), of(s, 51, 3))
+	var rows []row
+	for k, alg := range algs {
 		r, allocs := newRow(fmt.Sprintf("Bound token, a proof with %s, 5 headers (× floor and a bare signature); x/oauth2 with a proof by hand", alg)), newRow("… allocations")
+		at := k * len(names)
 		for i, name := range names {
-			r.set(name, measured{median(samples[i]), ratio(samples[i], samples[0])}.String())
-			allocs.set(name, number(allocations(ops[i])))
+			r.set(name, measured{median(samples[at+i]), ratio(samples[at+i], samples[at])}.String())
+			allocs.set(name, number(allocations(ops[at+i])))
 		}
 		rows = append(rows, r, allocs)
-		end()
 	}
 	saves := newRow("… time with ES256 ÷ time with EdDSA")
 	for i, name := range names {
-		saves.set(name, times(median(all[0][i])/median(all[1][i])))
+		saves.set(name, times(ratio(samples[i], samples[len(names)+i])))
 	}
 	return append(rows, saves), nil
 }
