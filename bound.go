@@ -154,6 +154,7 @@ func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attem
 	}
 	code := proofError(resp)
 	if !snap.bound.prover.Answered(out, resp, code) {
+		t.proofRefused(resp, code)
 		return resp, nil
 	}
 	again, err := try.again(ctx, snap)
@@ -165,9 +166,21 @@ func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attem
 	if resp, err = t.send(again); err != nil {
 		return nil, err
 	}
-	snap.bound.prover.Answered(again, resp, proofError(resp))
+	second := proofError(resp)
+	snap.bound.prover.Answered(again, resp, second)
 	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode, Code: wire.Code(code)})
+	t.proofRefused(resp, second)
 	return resp, nil
+}
+
+// aboutProof reports whether an error code is about the proof, and says nothing of the token.
+func aboutProof(code string) bool { return code == "use_dpop_nonce" || code == "invalid_dpop_proof" }
+
+// proofRefused tells OnEvent of an answer that no other proof was sent for.
+func (t *Transport) proofRefused(resp *http.Response, code string) {
+	if aboutProof(code) {
+		t.emit(Event{Kind: EventRequestNotRetried, StatusCode: resp.StatusCode, Code: code, Err: fmt.Errorf("authtrip: the API refused the proof of possession: %s", code)})
+	}
 }
 
 // blamesBound is blamesToken for a token with a proof. A challenge of Bearer alone counts

@@ -111,7 +111,7 @@ type attempt struct {
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
 func (t *Transport) challenged(ctx context.Context, resp *http.Response, try attempt) (*http.Response, error) {
 	blamed, more, c := verdict(resp, try.snap.bound != nil)
-	if !blamed && !more {
+	if !blamed && !more || try.snap.bound != nil && aboutProof(c.Error) {
 		return resp, nil
 	}
 	ahead := readAhead(resp)

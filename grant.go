@@ -189,8 +189,14 @@ func (g *Grant) Repeatable() bool { return g.grantType() != grantRefreshToken }
 // wrongly.
 func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 	endpoint, err := g.endpoint()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case g.Repeatable():
+	case old == nil:
+		return nil, ErrNoSession
+	case old.RefreshToken == "":
+		return nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded)}
 	}
 	if g.DPoP == nil {
 		tok, _, err := g.send(ctx, endpoint, old, nil)
@@ -268,12 +274,6 @@ func (g *Grant) request(ctx context.Context, old *oauth2.Token) (url.Values, htt
 		form.Set("scope", strings.Join(g.Scopes, " "))
 	}
 	if g.grantType() == grantRefreshToken {
-		switch {
-		case old == nil:
-			return nil, nil, ErrNoSession
-		case old.RefreshToken == "":
-			return nil, nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded)}
-		}
 		form.Set("refresh_token", old.RefreshToken)
 	}
 	header := http.Header{

@@ -27,6 +27,7 @@ type rig struct {
 	client    *http.Client
 	events    *eventLog
 	others    []*authtrip.Source // closed with src
+	gate      *gate              // nil with bearer tokens
 }
 
 const (

@@ -20,9 +20,13 @@ func rotating(lifetime time.Duration) *authtriptest.Server {
 	return &authtriptest.Server{Rotate: true, Lifetime: lifetime}
 }
 
+func rotatingHourly() *authtriptest.Server { return rotating(time.Hour) }
+
 func TestThousandGoroutinesAtAnExpiredTokenMakeOneTokenRequest(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
+		r.mustGet(t)
 		expire(r)
+		r.turnAfter(roleAPI, 500)
 		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Second})
 		crowd(1000, func(int) {
 			if status, err := r.get(t.Context()); status != http.StatusOK {
@@ -64,10 +68,11 @@ func TestThousandGoroutinesOnSocketsMakeOneTokenRequest(t *testing.T) {
 }
 
 func TestAgeingTokenIsServedWhileItIsRenewed(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
 		r.mustGet(t)
 		wait(58 * time.Minute)
 		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: 5 * time.Second})
+		r.turnAfter(roleAPI, 500)
 		start := time.Now()
 		crowd(1000, func(int) {
 			if status, err := r.get(t.Context()); status != http.StatusOK {

@@ -90,7 +90,7 @@ func TestClientSecretIsFormEncodedForBasic(t *testing.T) {
 // TestPain02TransportsOfEachRequestShareTheFlight: a program that makes a client
 // for each request still refreshes once, as the lock belongs to the Source.
 func TestPain02TransportsOfEachRequestShareTheFlight(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
 		expire(r)
 		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Second})
 		crowd(100, func(int) {

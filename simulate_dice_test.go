@@ -19,6 +19,10 @@ const (
 	forOps
 	forLife
 	forLosses
+	forBinding
+	forKeys
+	forNonces
+	forAPI
 )
 
 func newDice(seed uint64, purpose ...uint64) dice {

@@ -31,13 +31,14 @@ type process struct {
 	doomed int // how many operations are left; 0: no crash comes
 
 	// The world's mu guards:
-	has   map[string]bool     // refresh tokens that it was told
-	floor map[string]position // by key: what it must not go below
-	last  map[string]position // by key: what it saved last
-	busy  []time.Time         // when it sent lately
-	got   string              // the last that its users got
-	seen  string              // the last that it read
-	gone  bool
+	has    map[string]bool     // refresh tokens that it was told
+	floor  map[string]position // by key: what it must not go below
+	last   map[string]position // by key: what it saved last
+	busy   []time.Time         // when it sent lately
+	got    string              // the last that its users got
+	seen   string              // the last that it read
+	nonces uint64              // that it was asked for
+	gone   bool
 
 	// Of its Store: when it last saved what it was asked to, how often it failed since,
 	// and since when the process has a refresh token.
@@ -108,6 +109,9 @@ func (w *world) newProcess(slot, life int, d *dice) *process {
 	}
 	grant := authtrip.RefreshToken(&oauth2.Config{ClientID: "client", Endpoint: oauth2.Endpoint{TokenURL: "https://as.example/token"}})
 	grant.HTTPClient = &http.Client{Transport: networkOf{p}}
+	if w.bound {
+		grant.DPoP = w.binder(p)
+	}
 	if p.variant != "" {
 		grant.Params = url.Values{"resource": {p.variant}}
 	}
@@ -183,6 +187,9 @@ func (p *process) use(key string, user uint64) {
 		}
 		ctx, cancel := context.WithTimeout(p.ctx, d.between(500*time.Millisecond, 40*time.Second))
 		tok, at := p.call(ctx, key)
+		if w.bound && at != nil {
+			p.knock(ctx, key)
+		}
 		if at != nil {
 			w.mu.Lock()
 			if !w.faultsAreOff() && d.chance(w.apiFaults) {
@@ -297,7 +304,7 @@ func (p *process) relogin(key, user string) {
 	p.locked(func() {
 		rt, at := p.w.login(key, user)
 		at.variant = p.variant
-		tok = &oauth2.Token{AccessToken: at.name, RefreshToken: rt.name, TokenType: "Bearer", Expiry: at.expires}
+		tok = p.w.token(rt, at)
 		p.w.logins++
 		p.w.note(p, "%s logs in: %s", user, rt.name)
 	})

@@ -174,7 +174,7 @@ func (n networkOf) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
-	x := &exchange{p: p, w: w, d: d, fault: fault, doom: doom, variant: form.Get("resource")}
+	x := &exchange{p: p, w: w, req: r, d: d, fault: fault, doom: doom, variant: form.Get("resource")}
 	w.mu.Lock()
 	x.rt = w.refresh[form.Get("refresh_token")]
 	x.begin()
@@ -202,7 +202,9 @@ type exchange struct {
 	status  int
 	body    string
 	retry   string
-	orphan  bool // the server goes on by itself
+	req     *http.Request
+	nonce   string // of the answer
+	orphan  bool   // the server goes on by itself
 }
 
 // begin lets it leave. The world's mu is held, as it is for all that follow.
@@ -225,6 +227,9 @@ func (x *exchange) finish() {
 
 // process is the server's work.
 func (x *exchange) process() {
+	if !x.proven() {
+		return
+	}
 	next, at := x.w.spend(x.p, x.rt, x.variant)
 	if at == nil {
 		x.w.note(x.p, "the server says no to %s", x.rt.name)
@@ -234,7 +239,7 @@ func (x *exchange) process() {
 	x.w.note(x.p, "the server makes %s and %s of %s", next.name, at.name, x.rt.name)
 	next.answers++
 	x.next, x.status = next, http.StatusOK
-	x.body = fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":%d`, at.name, int(x.w.lifetime/time.Second))
+	x.body = fmt.Sprintf(`{"access_token":%q,"token_type":%q,"expires_in":%d`, at.name, x.w.tokenType(), int(x.w.lifetime/time.Second))
 	if x.next != x.rt {
 		x.body += fmt.Sprintf(`,"refresh_token":%q`, next.name)
 	}
@@ -344,6 +349,9 @@ func (x *exchange) response() *http.Response {
 	h := http.Header{"Content-Type": {kind}}
 	if x.retry != "" {
 		h.Set("Retry-After", x.retry)
+	}
+	if x.nonce != "" && x.status < 500 {
+		h.Set("DPoP-Nonce", x.nonce)
 	}
 	return &http.Response{StatusCode: x.status, ProtoMajor: 1, ProtoMinor: 1, Header: h, Body: io.NopCloser(strings.NewReader(x.body))}
 }

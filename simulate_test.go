@@ -85,6 +85,7 @@ func seedsToRun(t *testing.T) (before, last uint64) {
 type tally struct {
 	seeds, refreshes, crashes, faults, losses, logins, logouts int
 	lost                                                       map[string]int // sessions, by cause
+	keyed, asked                                               int            // seeds with keys, and nonces that were asked for
 }
 
 func (c *tally) add(o tally) {
@@ -95,6 +96,8 @@ func (c *tally) add(o tally) {
 	c.losses += o.losses
 	c.logins += o.logins
 	c.logouts += o.logouts
+	c.keyed += o.keyed
+	c.asked += o.asked
 	for cause, n := range o.lost {
 		c.lose(cause, n)
 	}
@@ -108,6 +111,6 @@ func (c *tally) lose(cause string, n int) {
 }
 
 func (c tally) String() string {
-	return fmt.Sprintf("%d seeds, %d refreshes, %d crashes, %d faults, %d times a Store lost something, %d logins, %d logouts; sessions lost: %v",
-		c.seeds, c.refreshes, c.crashes, c.faults, c.losses, c.logins, c.logouts, c.lost)
+	return fmt.Sprintf("%d seeds, %d refreshes, %d crashes, %d faults, %d times a Store lost something, %d logins, %d logouts, %d seeds with bound tokens, %d nonces asked for; sessions lost: %v",
+		c.seeds, c.refreshes, c.crashes, c.faults, c.losses, c.logins, c.logouts, c.keyed, c.asked, c.lost)
 }

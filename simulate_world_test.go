@@ -34,6 +34,10 @@ type plan struct {
 	storeFaults, netFaults, apiFaults int // of a thousand operations
 	loses, dies, changes              bool
 	outages                           []outage
+
+	bound     bool          // sessions are bound to keys
+	nonceLife time.Duration // of the nonces that proofs must have; 0: they need none
+	turning   int           // of a thousand requests: those before which a nonce changes
 }
 
 // An outage is a time in which a part of the world has one fault.
@@ -80,6 +84,11 @@ func newPlan(seed uint64) plan {
 			store: o.chance(500), from: from, till: min(from+o.between(time.Second, 90*time.Second), p.faulty), kind: o.below(1000),
 		})
 	}
+	if b := newDice(seed, forBinding); b.chance(400) {
+		p.bound = true
+		p.nonceLife = oneOf(&b, 0, 5*time.Second, 30*time.Second, 5*time.Minute)
+		p.turning = oneOf(&b, 0, 20, 200, 500)
+	}
 	return p
 }
 
@@ -108,6 +117,8 @@ type world struct {
 	slots    []*process        // who is alive
 	past     []*process        // who was
 	owners   map[string]string // of markers
+	proofs   map[string]bool   // their jti
+	turns    map[string]int    // of nonces, by role
 }
 
 type line struct {
@@ -146,7 +157,7 @@ func simulate(seed uint64) *world {
 	w := &world{
 		plan: newPlan(seed), seed: seed, began: time.Now(), end: make(chan struct{}),
 		cells: make(map[string]*cell), refresh: make(map[string]*refreshToken), access: make(map[string]*accessToken),
-		owners: make(map[string]string),
+		owners: make(map[string]string), proofs: make(map[string]bool), turns: make(map[string]int),
 	}
 	w.calm = w.began.Add(w.faulty)
 	var cancel context.CancelFunc
@@ -171,6 +182,9 @@ func simulate(seed uint64) *world {
 	cancel()
 	close(w.end)
 	callers.Wait()
+	if w.bound {
+		w.keyed = 1
+	}
 	return w
 }
 

@@ -35,7 +35,7 @@ func TestReplicasOfOneGrantMakeOneTokenRequest(t *testing.T) {
 		"without leases": func() authtrip.Store { return leaseless{new(authtrip.MemoryStore)} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+			inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
 				all := replicas(r, 8, store())
 				expire(r)
 				r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Delay: 3 * time.Second})

@@ -30,16 +30,40 @@ type wired struct {
 	transport *authtrip.Transport
 	client    *http.Client
 	events    *eventLog
+	gate      *gate // nil with bearer tokens
 }
 
 // overBoth runs f over HTTP/1.1 and over HTTP/2.
-func overBoth(t *testing.T, f func(t *testing.T, w *wired)) {
+func overBoth(t *testing.T, f func(t *testing.T, w *wired)) { overBothWith(t, false, f) }
+
+// overBothInBothForms runs f with bound tokens as well.
+func overBothInBothForms(t *testing.T, f func(t *testing.T, w *wired)) {
+	t.Run("bearer", func(t *testing.T) { overBoth(t, f) })
+	t.Run("bound", func(t *testing.T) {
+		overBothWith(t, true, func(t *testing.T, w *wired) {
+			f(t, w)
+			w.gate.check(t)
+		})
+	})
+}
+
+func overBothWith(t *testing.T, bound bool, f func(t *testing.T, w *wired)) {
 	authtriptest.EachProtocol(t, func(t *testing.T, start func(http.Handler) *authtriptest.Site) {
 		srv := rotating(time.Hour)
-		w := &wired{srv: srv, site: start(srv), events: new(eventLog)}
+		w := &wired{srv: srv, events: new(eventLog)}
+		if bound {
+			w.gate = newGate(srv, "")
+			w.site = start(w.gate)
+			w.gate.at = w.site.URL
+		} else {
+			w.site = start(srv)
+		}
 		grant := authtrip.RefreshToken(srv.Config(w.site.URL))
 		grant.HTTPClient = w.site.Client
 		w.src = &authtrip.Source{Refresher: grant, Initial: srv.Issue("alice")}
+		if bound {
+			grant.DPoP, w.src.Initial = new(provers), w.gate.bind(w.src.Initial)
+		}
 		w.transport = &authtrip.Transport{Source: w.src, Base: w.site.Client.Transport, OnEvent: w.events.add}
 		w.client = &http.Client{Transport: w.transport}
 		t.Cleanup(func() { _ = w.src.Close() })
@@ -80,7 +104,7 @@ func (o *oneShot) Close() error {
 }
 
 func TestPostIsReplayedWithTheSameBytes(t *testing.T) {
-	overBoth(t, func(t *testing.T, w *wired) {
+	overBothInBothForms(t, func(t *testing.T, w *wired) {
 		body := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
 		w.srv.RevokeAll()
 		resp := w.do(t, http.MethodPost, bytes.NewReader(body), nil)
@@ -94,7 +118,7 @@ func TestPostIsReplayedWithTheSameBytes(t *testing.T) {
 }
 
 func TestSmallBodyWithoutGetBodyIsKeptAndReplayed(t *testing.T) {
-	overBoth(t, func(t *testing.T, w *wired) {
+	overBothInBothForms(t, func(t *testing.T, w *wired) {
 		body := bytes.Repeat([]byte("x"), 64<<10)
 		one := &oneShot{Reader: bytes.NewReader(body)}
 		w.srv.RevokeAll()
@@ -177,9 +201,10 @@ func TestRefusedResponsesConnectionIsReused(t *testing.T) {
 }
 
 func TestThousandRefusedRequestsMakeOneTokenRequestAndAllSucceed(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
 		r.mustGet(t)
 		r.srv.RevokeAll()
+		r.turnAfter(roleToken, 1)
 		crowd(1000, func(int) {
 			if status, err := r.get(t.Context()); status != http.StatusOK {
 				t.Errorf("GET = %d, %v, want 200", status, err)
@@ -190,7 +215,7 @@ func TestThousandRefusedRequestsMakeOneTokenRequestAndAllSucceed(t *testing.T) {
 }
 
 func TestStormOfRefusalsOnSockets(t *testing.T) {
-	overBoth(t, func(t *testing.T, w *wired) {
+	overBothInBothForms(t, func(t *testing.T, w *wired) {
 		_ = authtriptest.ReadEcho(t, w.do(t, http.MethodGet, nil, nil)) // one connection for all, where the protocol can
 		w.srv.RevokeAll()
 		crowd(200, func(int) {
@@ -209,7 +234,8 @@ func TestStormOfRefusalsOnSockets(t *testing.T) {
 // TestLate401KeepsNewerToken: a hundred requests leave with the first token, and
 // are refused after it has been replaced.
 func TestLate401KeepsNewerToken(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
+		r.turnAfter(roleAPI, 250) // while they come back
 		const late = 100
 		for i := range late {
 			r.srv.Fail(authtriptest.APIPath, authtriptest.Fault{Delay: time.Minute + time.Duration(i)*time.Second/20, Challenge: authtriptest.InvalidToken})
@@ -345,7 +371,7 @@ func TestOriginal401ComesBackWhenARefreshCannotHelp(t *testing.T) {
 }
 
 func TestSecond401IsTheAnswer(t *testing.T) {
-	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
 		r.srv.Fail(authtriptest.APIPath,
 			authtriptest.Fault{Challenge: authtriptest.InvalidToken, Body: "first"},
 			authtriptest.Fault{Challenge: authtriptest.InvalidToken, Body: "second"})

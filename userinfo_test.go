@@ -80,7 +80,8 @@ func wantStatus(t *testing.T, err error, want int) *authtrip.UserInfoError {
 }
 
 func TestThousandUserInfoCallersMakeOneFetch(t *testing.T) {
-	infoInBubble(t, nil, func(t *testing.T, r *rig, info *authtrip.UserInfoSource) {
+	inBothForms(t, rotatingHourly, nil, func(t *testing.T, r *rig) {
+		info := newInfo(t, r, nil)
 		r.srv.Fail(authtriptest.UserInfoPath, authtriptest.Fault{Delay: 3 * time.Second})
 		crowd(1000, func(int) { wantUser(t, info, "alice") })
 		r.wantFetches(t, 1)

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	cloud.google.com/go/auth v0.24.3
 	example.com/authtrip v0.0.0
+	example.com/authtrip/dpop v0.0.0
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.24.0
 	github.com/aws/smithy-go v1.28.8
 	github.com/coreos/go-oidc/v3 v3.21.0
@@ -48,3 +49,5 @@ require (
 )
 
 replace example.com/authtrip => ../
+
+replace example.com/authtrip/dpop => ../dpop

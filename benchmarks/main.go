@@ -25,6 +25,7 @@ type scenario struct {
 func scenarios() []scenario {
 	return []scenario{
 		{"hot", hotPath},
+		{"proofs", proofs},
 		{"loopback", loopback},
 		{"bursts", bursts},
 		{"steady", steady},

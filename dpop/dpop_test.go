@@ -3,10 +3,6 @@ package dpop_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -46,7 +42,10 @@ type server struct {
 	asked    atomic.Int32 // use_dpop_nonce
 	api      atomic.Int32 // API requests
 	rejected atomic.Int32 // tokens
+	answered atomic.Int32 // API requests
 	every    int32        // the API's nonce changes with every so many requests
+	revokes  []int32      // after so many API requests all access tokens end
+	first    bool         // it looks at the nonce before the time
 }
 
 func newServer(t testing.TB) *server {
@@ -69,6 +68,17 @@ func (s *server) demand(role, nonce string) {
 func (s *server) revoke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revokeLocked()
+}
+
+// revokeAfter revokes all after so many more requests with a right proof.
+func (s *server) revokeAfter(n int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revokes = append(s.revokes, n)
+}
+
+func (s *server) revokeLocked() {
 	for tok := range s.jkt {
 		if strings.HasPrefix(tok, "at") {
 			delete(s.jkt, tok)
@@ -99,9 +109,13 @@ func (s *server) proof(r *http.Request, role, token string) (jkt, code string) {
 	}
 	hash := sha256.Sum256([]byte(token))
 	ath := base64.RawURLEncoding.EncodeToString(hash[:])
-	late := time.Now().Add(s.ahead).Sub(time.Unix(c.IAT, 0)).Abs() > 30*time.Second
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	late := time.Now().Add(s.ahead).Sub(time.Unix(c.IAT, 0)).Abs() > 30*time.Second
+	if s.first && s.nonces[role] != c.Nonce {
+		s.asked.Add(1)
+		return "", "use_dpop_nonce"
+	}
 	switch {
 	case c.JTI == "" || s.jti[c.JTI], c.HTM != r.Method, c.HTU != s.URL+r.URL.EscapedPath(),
 		token != "" && c.ATH != ath, token == "" && c.ATH != "", late && !s.anyTime:
@@ -116,7 +130,9 @@ func (s *server) proof(r *http.Request, role, token string) (jkt, code string) {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
 	w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat))
+	s.mu.Unlock()
 	role := strings.TrimPrefix(r.URL.Path, "/")
 	defer func() { _, _ = io.Copy(io.Discard, r.Body) }()
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "DPoP ")
@@ -146,6 +162,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		code = "invalid_token"
 		s.rejected.Add(1)
 	default:
+		if n := s.answered.Add(1); len(s.revokes) > 0 && n >= s.revokes[0] {
+			s.revokes = s.revokes[1:]
+			s.revokeLocked()
+		}
 		b, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(append([]byte("hello "), b...))
 		return
@@ -235,32 +255,6 @@ func TestRule40ProofIsThatOfTheRFC(t *testing.T) {
 		want200(t, src, s.URL+"/again")
 		if n := s.api.Load(); n != 2 {
 			t.Errorf("%q: API requests = %d, want 2", alg, n)
-		}
-	}
-}
-
-func TestSignerMakesProofsWithAKeyThatNobodySees(t *testing.T) {
-	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range []crypto.Signer{ed, ec} {
-		s := newServer(t)
-		keys := &dpop.Keys{Signer: struct{ crypto.Signer }{key}}
-		store := new(authtrip.MemoryStore)
-		src := s.source(t, keys, store)
-		s.login(t, src, keys)
-		want200(t, src, s.URL+"/api")
-		if b, _, err := store.Load(t.Context(), "session"); err != nil || strings.Contains(string(b), `\"d\"`) {
-			t.Errorf("the record has a private key (%v)", err)
-		}
-		other := s.source(t, new(dpop.Keys), store)
-		if _, err := (&http.Client{Transport: &authtrip.Transport{Source: other}}).Get(s.URL + "/api"); err == nil || !strings.Contains(err.Error(), "Keys.Signer") {
-			t.Errorf("without the Signer: %v", err)
 		}
 	}
 }
@@ -398,22 +392,21 @@ func TestNonceThatChangesUnderLoadCostsNoRefreshAndNoSession(t *testing.T) {
 }
 
 func TestStormWithABoundTokenIsOneRefresh(t *testing.T) {
-	s, keys := newServer(t), new(dpop.Keys)
+	s, keys := newServer(t), &dpop.Keys{Alg: dpop.EdDSA} // a thousand signatures take their time
 	s.demand("api", "start")
 	s.demand("token", "start")
 	src := s.source(t, keys, nil)
 	src.Key = ""
+	src.RefreshTimeout, s.anyTime = time.Minute, true // the machine may be busy with them
 	s.login(t, src, keys)
-	for range 3 {
-		s.revoke()
-		var wg sync.WaitGroup
-		for range 100 {
-			wg.Go(func() { want200(t, src, s.URL+"/api") })
-		}
-		wg.Wait()
+	s.revoke()
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() { want200(t, src, s.URL+"/api") })
 	}
-	if n := s.tokens.Load(); n != 4 {
-		t.Errorf("token requests = %d, want 4", n)
+	wg.Wait()
+	if n := s.tokens.Load(); n != 2 {
+		t.Errorf("token requests = %d, want 2", n)
 	}
 }
 
@@ -444,24 +437,6 @@ type tellingCache struct {
 func (c *tellingCache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	defer func() { c.set <- struct{}{} }()
 	return c.MemoryCache.Set(ctx, key, value, ttl)
-}
-
-func TestWrongClockCostsOneRequest(t *testing.T) {
-	for _, ahead := range []time.Duration{10 * time.Minute, -10 * time.Minute, 25 * time.Hour} {
-		s, keys := newServer(t), new(dpop.Keys)
-		s.ahead = ahead
-		src := s.source(t, keys, nil)
-		src.Key = ""
-		s.login(t, src, keys)
-		for range 3 {
-			want200(t, src, s.URL+"/api")
-		}
-		s.revoke()
-		want200(t, src, s.URL+"/api")
-		if n, api := s.tokens.Load(), s.api.Load(); n != 2 || api != 6 {
-			t.Errorf("%v: token requests = %d, API requests = %d; want 2 and 6", ahead, n, api)
-		}
-	}
 }
 
 func TestKeysPrintNothing(t *testing.T) {

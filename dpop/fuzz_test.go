@@ -21,6 +21,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("", `Bearer error="invalid_token", DPoP algs="ES256", error="use_dpop_nonce"`, 401)
 	f.Add("a\r\nb", `DPoP error="invalid_dpop_proof", Bearer`, 400)
 	f.Add("\"\\", `DPoP error="use_dpop_nonce", error="invalid_token"`, 401)
+	f.Add("nonce", `Bearer error="insufficient_scope", scope="a", DPoP error="use_dpop_nonce"`, 403)
+	f.Add("nonce", `DPoP algs="ES256", Bearer error="invalid_token"`, 401)
 	keys := new(dpop.Keys)
 	key, err := keys.NewKey(f.Context())
 	if err != nil {
@@ -45,11 +47,65 @@ func FuzzAnswer(f *testing.F) {
 			return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(""))}, nil
 		})
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example/", nil)
-		if _, err := (&authtrip.Transport{Source: src, Base: base}).RoundTrip(req); err != nil {
+		asked := func(_ *http.Request, c authtrip.Challenge) (*oauth2.Token, error) {
+			if c.Error == "use_dpop_nonce" || c.Error == "invalid_dpop_proof" {
+				t.Errorf("OnChallenge is asked for a token where the proof is refused: %s", c.Error)
+			}
+			return nil, nil
+		}
+		if _, err := (&authtrip.Transport{Source: src, Base: base, OnChallenge: asked}).RoundTrip(req); err != nil {
 			t.Error(err)
 		}
 		if sent > 2 {
 			t.Errorf("requests = %d, want two at most", sent)
+		}
+	})
+}
+
+// FuzzTokenAnswer has a token endpoint answer whatever it likes: any type of token, any
+// nonce, any error. A request is sent twice at most and never without a proof, and what comes
+// of it is a bound token or an error.
+func FuzzTokenAnswer(f *testing.F) {
+	f.Add("nonce", `{"error":"use_dpop_nonce"}`, 400)
+	f.Add("nonce", `{"access_token":"a","token_type":"Bearer"}`, 200)
+	f.Add("nonce", `{"access_token":"a","token_type":"DPoP","refresh_token":"b"}`, 200)
+	f.Add("", `{"access_token":"a","token_type":"dpop","error":"use_dpop_nonce"}`, 200)
+	f.Add("nonce", `{"access_token":"a"}`, 201)
+	f.Add("nonce", `{"access_token":"a","token_type":"N_A","authtrip_dpop_key":"theirs"}`, 200)
+	f.Add("nonce", `{"access_token":"a","token_type":"DPoP","Token_Type":"Bearer","token_type":"Bearer"}`, 200)
+	keys := new(dpop.Keys)
+	key, err := keys.NewKey(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	old := (&oauth2.Token{AccessToken: "old", TokenType: "DPoP", RefreshToken: "refresh"}).WithExtra(map[string]any{authtrip.DPoPKey: key})
+	f.Fuzz(func(t *testing.T, nonce, body string, status int) {
+		if status < 200 || status > 599 {
+			return
+		}
+		sent := 0
+		g := &authtrip.Grant{TokenURL: "https://as.example/token", ClientID: "client", DPoP: keys, HTTPClient: &http.Client{
+			Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				sent++
+				if len(req.Header["Dpop"]) != 1 {
+					t.Error("a token request went out without a proof")
+				}
+				h := http.Header{"Dpop-Nonce": {nonce}, "Content-Type": {"application/json"}}
+				return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+			}),
+		}}
+		tok, err := g.Refresh(t.Context(), old)
+		if sent < 1 || sent > 2 {
+			t.Errorf("requests = %d, want one or two", sent)
+		}
+		if err != nil {
+			return
+		}
+		if kind := strings.ToLower(tok.TokenType); kind != "dpop" && kind != "n_a" {
+			t.Errorf("token of type %q where DPoP was asked for", tok.TokenType)
+		}
+		if tok.Extra(authtrip.DPoPKey) != key {
+			t.Error("the key of the session is another one")
 		}
 	})
 }

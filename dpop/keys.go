@@ -26,7 +26,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -177,6 +176,3 @@ func algOf(public crypto.PublicKey) (string, error) {
 	}
 	return "", errors.New("it is neither an ECDSA key of P-256 nor an Ed25519 key")
 }
-
-// buffers are those in which proofs are made.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }} //nolint:gochecknoglobals // bytes, of nobody

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,11 +40,11 @@ func (p *prover) Prove(req *http.Request) error {
 	if known == nil && p.keys.Cache != nil {
 		known = p.keys.recall(req.Context(), at)
 	}
-	buffer, _ := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	b := p.claims((*buffer)[:0], req, known)
-	*buffer = b
-	proof, err := p.sign(b)
+	s, _ := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	_, _ = rand.Read(s.chance[:]) // cannot fail
+	s.claims = p.claims(s.claims[:0], req, known, s.chance[:])
+	proof, err := p.sign(s)
 	if err != nil {
 		return err
 	}
@@ -51,14 +52,26 @@ func (p *prover) Prove(req *http.Request) error {
 	return nil
 }
 
+// A scratch is where a proof is made: what is passed to a [crypto.Signer] would be allocated
+// for each one.
+type scratch struct {
+	chance    [16]byte // RFC 9449, section 4.2: at least 96 bits
+	claims    []byte   // as JSON
+	proof     []byte
+	digest    [sha256.Size]byte
+	signature [signatureSize]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // bytes, of nobody
+
 // claims writes those of a proof as JSON.
-func (p *prover) claims(b []byte, req *http.Request, known *server) []byte {
+func (p *prover) claims(b []byte, req *http.Request, known *server, jti []byte) []byte {
 	b = append(b, `{"jti":"`...)
-	b = append(b, rand.Text()...)
+	b = base64.RawURLEncoding.AppendEncode(b, jti)
 	b = append(b, `","htm":`...)
 	b = quoted(b, method(req))
 	b = append(b, `,"htu":`...)
-	b = quoted(b, htu(req.URL))
+	b = htu(b, req.URL)
 	b = append(b, `,"iat":`...)
 	b = strconv.AppendInt(b, time.Now().Add(known.offset()).Unix(), 10)
 	b = append(b, p.ath...)
@@ -76,10 +89,10 @@ func method(req *http.Request) string {
 	return req.Method
 }
 
-// htu is the URL without query and fragment (RFC 9449, section 4.2). The Host field of the
+// htu appends the URL as a JSON string, without query and fragment (RFC 9449, section 4.2). The Host field of the
 // request does not count: it is what the URL says that is asked. The rest is as RFC 3986,
 // section 6.2, writes it: host in lower case, no port that is the scheme's own, a path.
-func htu(u *url.URL) string {
+func htu(b []byte, u *url.URL) []byte {
 	host := strings.ToLower(u.Host)
 	scheme := strings.ToLower(u.Scheme)
 	if port := u.Port(); port == "443" && scheme == "https" || port == "80" && scheme == "http" {
@@ -89,16 +102,32 @@ func htu(u *url.URL) string {
 	if path == "" {
 		path = "/"
 	}
-	return scheme + "://" + host + path
+	if !plain(scheme) || !plain(host) || !plain(path) {
+		return quoted(b, scheme+"://"+host+path)
+	}
+	b = append(b, '"')
+	b = append(b, scheme...)
+	b = append(b, "://"...)
+	b = append(b, host...)
+	b = append(b, path...)
+	return append(b, '"')
+}
+
+// plain reports whether s is in JSON as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // quoted appends s as a JSON string.
 func quoted(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			text, _ := json.Marshal(s) // of a string: cannot fail
-			return append(b, text...)
-		}
+	if !plain(s) {
+		text, _ := json.Marshal(s) // of a string: cannot fail
+		return append(b, text...)
 	}
 	b = append(b, '"')
 	b = append(b, s...)
@@ -107,36 +136,41 @@ func quoted(b []byte, s string) []byte {
 
 const signatureSize = 64 // of both algorithms
 
-// sign returns the proof with these claims, in the compact form (RFC 7515, section 3.1).
-func (p *prover) sign(claims []byte) (string, error) {
+// sign returns the proof with the claims of s, in the compact form (RFC 7515, section 3.1).
+func (p *prover) sign(s *scratch) (string, error) {
 	enc := base64.RawURLEncoding
-	size := len(p.header) + enc.EncodedLen(len(claims))
-	proof := make([]byte, size, size+1+enc.EncodedLen(signatureSize))
-	copy(proof, p.header)
-	enc.Encode(proof[len(p.header):], claims)
-	signature, err := p.signature(proof)
+	s.proof = append(s.proof[:0], p.header...)
+	s.proof = enc.AppendEncode(s.proof, s.claims)
+	signature, err := p.signature(s)
 	if err != nil {
 		return "", fmt.Errorf("dpop: the key does not sign: %w", err)
 	}
-	return string(enc.AppendEncode(append(proof, '.'), signature)), nil
+	s.proof = append(s.proof, '.')
+	s.proof = enc.AppendEncode(s.proof, signature)
+	return string(s.proof), nil
 }
 
-func (p *prover) signature(text []byte) ([]byte, error) {
+// signature is that of what is in s.proof.
+func (p *prover) signature(s *scratch) ([]byte, error) {
 	if !p.ecdsa {
-		return p.signer.Sign(rand.Reader, text, crypto.Hash(0))
+		signature, err := p.signer.Sign(rand.Reader, s.proof, crypto.Hash(0))
+		if err == nil && len(signature) != signatureSize {
+			return nil, errNoSignature
+		}
+		return signature, err
 	}
-	digest := sha256.Sum256(text)
-	der, err := p.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+	s.digest = sha256.Sum256(s.proof)
+	der, err := p.signer.Sign(rand.Reader, s.digest[:], crypto.SHA256)
 	if err != nil {
 		return nil, err
 	}
-	return fixed(der)
+	s.signature = [signatureSize]byte{}
+	return fixed(s.signature[:], der)
 }
 
 // fixed makes of an ASN.1 signature, a sequence of two integers in DER, the two numbers of
-// 32 bytes that JWS wants (RFC 7518, section 3.4).
-func fixed(der []byte) ([]byte, error) {
-	out := make([]byte, signatureSize)
+// 32 bytes that JWS wants (RFC 7518, section 3.4). out has zeros.
+func fixed(out, der []byte) ([]byte, error) {
 	if len(der) < 2 || der[0] != 0x30 || int(der[1]) != len(der)-2 {
 		return nil, errNoSignature
 	}
@@ -161,7 +195,7 @@ func fixed(der []byte) ([]byte, error) {
 	return out, nil
 }
 
-var errNoSignature = errors.New("the signature is none of P-256")
+var errNoSignature = errors.New("the signature is none of P-256, or of Ed25519")
 
 // Answered implements [authtrip.Prover]. Rules 42, 73.
 func (p *prover) Answered(req *http.Request, resp *http.Response, code string) (again bool) {

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	connectrpc.com/connect v1.21.1
 	example.com/authtrip v0.0.0
+	example.com/authtrip/dpop v0.0.0
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.24.0
 	github.com/Khan/genqlient v0.8.1
 	github.com/chromedp/cdproto v0.159.0
@@ -113,6 +114,8 @@ require (
 )
 
 replace example.com/authtrip => ../
+
+replace example.com/authtrip/dpop => ../dpop
 
 replace example.com/authtrip/login => ../login
 

@@ -81,3 +81,16 @@ func keyOf(tok *oauth2.Token) string {
 	key, _ := tok.Extra(authtrip.DPoPKey).(string)
 	return key
 }
+
+// proverOf is what makes proofs with the key of tok; nil if it is bound to none.
+func (c *Client) proverOf(tok *oauth2.Token) (authtrip.Prover, error) {
+	key := keyOf(tok)
+	if c.DPoP == nil || key == "" {
+		return nil, nil
+	}
+	prover, err := c.DPoP.Prover(key, "")
+	if err != nil {
+		return nil, fmt.Errorf("login: Client.DPoP: %w", err)
+	}
+	return prover, nil
+}

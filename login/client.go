@@ -82,7 +82,7 @@ type Client struct {
 	// client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth,
 	// self_signed_tls_client_auth or none. If "", it is what the metadata offers
 	// for what the client has. It is never probed. For the two with a
-	// certificate, HTTPClient shows it.
+	// certificate, HTTPClient shows it: see [ClientCertificate].
 	AuthMethod string
 	// CertificateBoundTokens says that HTTPClient shows a certificate to which the
 	// server binds the tokens (RFC 8705, section 3), whatever the AuthMethod is. It is

@@ -7,8 +7,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -324,35 +326,53 @@ func TestHandlersNeedNoKeysWithoutOpenID(t *testing.T) {
 // endpoints that are for it.
 func TestAliasesForCertificates(t *testing.T) {
 	t.Parallel()
+	key := newKey(t, "").key
 	for name, change := range map[string]func(c *login.Client){
-		"tls_client_auth": func(c *login.Client) { c.Secret, c.AuthMethod = "", "tls_client_auth" },
-		"bound tokens":    func(c *login.Client) { c.CertificateBoundTokens = true },
+		"tls_client_auth":             func(c *login.Client) { c.Secret, c.AuthMethod = "", "tls_client_auth" },
+		"self_signed_tls_client_auth": func(c *login.Client) { c.Secret, c.AuthMethod = "", "self_signed_tls_client_auth" },
+		"private_key_jwt": func(c *login.Client) {
+			c.Secret, c.AuthMethod, c.Key, c.CertificateBoundTokens = "", "private_key_jwt", key, true
+		},
+		"a secret":               func(c *login.Client) { c.CertificateBoundTokens = true },
+		"a public client":        func(c *login.Client) { c.Secret, c.AuthMethod, c.CertificateBoundTokens = "", "none", true },
+		"without a certificate":  func(*login.Client) {},
+		"a key, no certificates": func(c *login.Client) { c.Secret, c.AuthMethod, c.Key = "", "private_key_jwt", key },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := newOP(t)
-			hosts := map[string]string{}
-			o.network.Handle("https://mtls.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				hosts[r.URL.Path] = r.Host
-				o.ServeHTTP(w, r)
-			}))
-			o.metadata = func(m map[string]any) {
-				m["mtls_endpoint_aliases"] = map[string]string{
-					"token_endpoint": "https://mtls.example/token", "userinfo_endpoint": "https://mtls.example/userinfo",
+			synctest.Test(t, func(t *testing.T) { // a device login waits
+				o := newOP(t)
+				var mu sync.Mutex
+				hosts := map[string]string{}
+				for _, at := range []string{issuer, mtlsIssuer} {
+					o.network.Handle(at, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						mu.Lock()
+						if before, ok := hosts[r.URL.Path]; ok && before != at {
+							t.Errorf("%s is asked at both places", r.URL.Path)
+						}
+						hosts[r.URL.Path] = at
+						mu.Unlock()
+						o.ServeHTTP(w, r)
+					}))
 				}
-			}
-			o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"sub": "alice"}) }
-			c := o.client()
-			change(c)
-			s, err := o.run(t, c, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			src := sourceOf(t, c, s)
-			defer src.Close()
-			if _, err := c.UserInfoSource(src).UserInfo(t.Context()); err != nil || len(hosts) != 2 {
-				t.Errorf("requests to the aliases = %v, %v", hosts, err)
-			}
+				aliases := map[string]string{}
+				for name, path := range mtlsEndpoints() {
+					aliases[name] = mtlsIssuer + path
+				}
+				o.metadata = func(m map[string]any) { m["mtls_endpoint_aliases"] = aliases }
+				c := o.client()
+				change(c)
+				useEverything(t, o, c)
+				want := mtlsIssuer
+				if !c.CertificateBoundTokens && !strings.Contains(c.AuthMethod, "tls") {
+					want = issuer
+				}
+				for endpoint, path := range mtlsEndpoints() {
+					if hosts[path] != want {
+						t.Errorf("%s: asked at %q, want %q", endpoint, hosts[path], want)
+					}
+				}
+			})
 		})
 	}
 }
@@ -369,5 +389,53 @@ func TestIDTokenThatNobodyAskedForNorCanVerifyIsLeftOut(t *testing.T) {
 	s, err := o.run(t, c, nil)
 	if err != nil || s.IDToken != nil || s.Token.Extra("id_token") != nil {
 		t.Errorf("error = %v, or the ID token is there", err)
+	}
+}
+
+const mtlsIssuer = "https://mtls.example"
+
+// mtlsEndpoints are those at which a client shows who it is (RFC 8705, section 5), and their
+// paths.
+func mtlsEndpoints() map[string]string {
+	return map[string]string{
+		"token_endpoint": "/token", "userinfo_endpoint": "/userinfo", "revocation_endpoint": "/revoke",
+		"introspection_endpoint": "/introspect", "device_authorization_endpoint": "/device",
+		"pushed_authorization_request_endpoint": "/par",
+	}
+}
+
+// useEverything asks each endpoint of a server.
+func useEverything(t *testing.T, o *op, c *login.Client) {
+	t.Helper()
+	var pushed url.Values
+	o.handle["/par"] = func(w http.ResponseWriter, r *http.Request) {
+		pushed = r.PostForm
+		reply(w, http.StatusCreated, map[string]any{"request_uri": "urn:ietf:params:oauth:request_uri:1", "expires_in": 60})
+	}
+	o.handle["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"sub": "alice"}) }
+	o.handle["/revoke"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{}) }
+	o.handle["/introspect"] = func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]any{"active": true}) }
+	deviceAnswer(o, func(map[string]any) {})
+	c.PushRequests = true
+	_, tx := begin(t, c, nil)
+	s, err := c.Exchange(t.Context(), tx, callback(o.consent(pushed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := sourceOf(t, c, s)
+	defer src.Close()
+	users := c.UserInfoSource(src)
+	defer users.Close()
+	d, err := c.DeviceAuth(t.Context(), &login.AuthRequest{Scopes: []string{"books"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := users.UserInfo(t.Context())
+	_, err2 := src.Refresh(t.Context())
+	_, err3 := c.Introspect(t.Context(), s.Token.AccessToken)
+	_, err4 := c.DeviceToken(t.Context(), d, &login.AuthRequest{Scopes: []string{"books"}})
+	_, err5 := c.ClientCredentials(nil).Refresh(t.Context(), nil)
+	if err := errors.Join(err1, err2, err3, err4, err5, c.Revoke(t.Context(), s.Token)); err != nil {
+		t.Error(err)
 	}
 }

@@ -44,6 +44,13 @@ type ClientMetadata struct {
 	BackChannelLogoutURI    string          `json:"backchannel_logout_uri,omitempty"`
 	FrontChannelLogoutURI   string          `json:"frontchannel_logout_uri,omitempty"`
 	InitiateLoginURI        string          `json:"initiate_login_uri,omitempty"`
+	// TokenEndpointAuthSigningAlg is the algorithm of Client.Key, which some servers want named.
+	TokenEndpointAuthSigningAlg string `json:"token_endpoint_auth_signing_alg,omitempty"`
+	// DPoPBoundAccessTokens and CertificateBoundAccessTokens say that the client always has
+	// its tokens bound (RFC 9449, section 5.2; RFC 8705, section 3.4): it must have the
+	// field [Client.DPoP], or one of those for certificates.
+	DPoPBoundAccessTokens        bool `json:"dpop_bound_access_tokens,omitempty"`
+	CertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	// BackChannelLogoutSessionRequired and FrontChannelLogoutSessionRequired ask for the sid.
 	BackChannelLogoutSessionRequired  bool `json:"backchannel_logout_session_required,omitempty"`
 	FrontChannelLogoutSessionRequired bool `json:"frontchannel_logout_session_required,omitempty"`

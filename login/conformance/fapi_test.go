@@ -26,7 +26,7 @@ func TestFAPI2(t *testing.T) {
 	if !hasNode(t) {
 		return
 	}
-	install(t)
+	install(t, panvaDir)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestFAPI2(t *testing.T) {
 			"jwks": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key, KeyID: "mine", Use: "sig", Algorithm: alg}}},
 		}
 	}
-	provider := startPanva(t, map[string]any{
+	provider := startNode(t, panvaDir, "node", map[string]any{
 		"fapi": true, "accessTokenTTL": 60, "app": p.app.URL,
 		"clients": []map[string]any{registered("ec", ec.Public(), "ES256"), registered("rsa", rsaKey.Public(), "PS256")},
 	})

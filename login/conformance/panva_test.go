@@ -30,34 +30,35 @@ const (
 	panvaSecret = "a secret that is long enough for HS256"
 )
 
-// newPanva starts oidc-provider. It ends with the test, as its input does.
-func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
+// newPanva starts oidc-provider, whose access tokens last so many seconds.
+func newPanva(t *testing.T, tokenTTL int) (*login.Provider, places, *ecdsa.PrivateKey) {
 	t.Helper()
-	return newPanvaWith(t, map[string]any{"accessTokenTTL": 60})
+	return newPanvaWith(t, map[string]any{"accessTokenTTL": tokenTTL})
 }
 
 // newPanvaWith is newPanva with settings of server.mjs.
 func newPanvaWith(t *testing.T, settings map[string]any) (*login.Provider, places, *ecdsa.PrivateKey) {
 	t.Helper()
-	install(t)
+	install(t, panvaDir)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPlaces(t)
 	settings["app"], settings["clients"] = p.app.URL, panvaClients(p, key)
-	return startPanva(t, settings), p, key
+	return startNode(t, panvaDir, "node", settings), p, key
 }
 
-// startPanva starts it with that configuration.
-func startPanva(t *testing.T, conf map[string]any) *login.Provider {
+// startNode starts the server.mjs of a directory with its configuration, and returns the
+// provider that it is. It ends with the test, as its input does.
+func startNode(t *testing.T, dir, node string, configuration map[string]any) *login.Provider {
 	t.Helper()
-	config, err := json.Marshal(conf)
+	config, err := json.Marshal(configuration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "node", "server.mjs")
-	cmd.Dir = panvaDir
+	cmd := exec.CommandContext(t.Context(), node, "server.mjs")
+	cmd.Dir = dir
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func startPanva(t *testing.T, conf map[string]any) *login.Provider {
 	issuer, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		_ = cmd.Wait()
-		t.Fatalf("oidc-provider does not start: %v\n%s", err, log.String())
+		t.Fatalf("the server in %s does not start: %v\n%s", dir, err, log.String())
 	}
 	provider, err := login.Discover(t.Context(), strings.TrimSpace(issuer))
 	if err != nil {
@@ -89,16 +90,16 @@ func startPanva(t *testing.T, conf map[string]any) *login.Provider {
 
 var installing sync.Mutex
 
-// install has npm fetch what package-lock.json names, if it is not there.
-func install(t *testing.T) {
+// install has npm fetch what the package-lock.json of a directory names, if it is not there.
+func install(t *testing.T, dir string) {
 	t.Helper()
 	installing.Lock()
 	defer installing.Unlock()
-	if _, err := os.Stat(panvaDir + "/node_modules/oidc-provider/package.json"); err == nil {
+	if _, err := os.Stat(dir + "/node_modules/.package-lock.json"); err == nil {
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = panvaDir
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
@@ -162,7 +163,7 @@ func TestPanva(t *testing.T) {
 	if !hasNode(t) {
 		return
 	}
-	provider, p, key := newPanva(t)
+	provider, p, key := newPanva(t, 60)
 	make := func(c *login.Client) *server {
 		c.Provider, c.RedirectURL = provider, redirectURL
 		return &server{

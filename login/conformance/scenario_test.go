@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -30,6 +31,8 @@ type server struct {
 	name, password string
 
 	places places
+	// redirect is where the browser stops; "" for redirectURL.
+	redirect string
 	// ownCodes is set where a spent token is another error than invalid_grant.
 	ownCodes bool
 
@@ -77,7 +80,7 @@ func (s *server) signIn(t testing.TB) *login.Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, page := s.browser(t).visit(at, redirectURL)
+	back, page := s.browser(t).visit(at, cmp.Or(s.redirect, redirectURL))
 	if back == "" {
 		t.Fatalf("the login ends at a page: %.500s", page)
 	}
