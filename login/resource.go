@@ -108,12 +108,17 @@ func query(u *url.URL) string {
 
 // parseResource implements Rule 46.
 func parseResource(body []byte, id string) (*ResourceMetadata, error) {
+	m, err := parseAnyResource(body)
+	if err == nil && m.Resource != id {
+		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
+	}
+	return m, err
+}
+
+func parseAnyResource(body []byte) (*ResourceMetadata, error) {
 	m := new(ResourceMetadata)
 	if err := decodeExact(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
-	}
-	if m.Resource != id {
-		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
 	}
 	m.raw = exactly(body, memberMatters)
 	return m, nil
