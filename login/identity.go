@@ -92,16 +92,11 @@ func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, comp
 	if err != nil {
 		return nil, err
 	}
-	return r.Client(p)
-}
-
-// Keep puts r where registrations are kept, as after one came from elsewhere.
-func (id *Identity) Keep(ctx context.Context, r *Registration) error {
-	rs := &Registrations{Cache: id.Cache}
-	if rs.Cache == nil {
-		rs.Cache = &id.memory
+	c, err := r.Client(p)
+	if err == nil && c.AuthMethod == "" {
+		c.AuthMethod = meta.TokenEndpointAuthMethod // a server that says nothing has taken what was asked for
 	}
-	return rs.Keep(ctx, r)
+	return c, err
 }
 
 // registrableMethod chooses how a client that registers itself is to authenticate itself.
