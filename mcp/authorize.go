@@ -87,7 +87,7 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 			was.Asked = nil
 		}
 		req.AddScopes, req.Resources = nil, []string{resource.Resource}
-		if req.Scopes, err = login.Widen(was.Asked, ch, tries-1); err != nil {
+		if req.Scopes, err = login.Widen(was.Asked, ch, tries); err != nil {
 			return err
 		}
 	} else {
@@ -139,7 +139,7 @@ func (t *Transport) find(ctx context.Context, all []authtrip.Challenge, current 
 	issuer := origin.Of(t.at).String()
 	switch {
 	case errors.Is(err, login.ErrNoMetadata):
-		m = &login.ResourceMetadata{Resource: t.URL}
+		m, err = &login.ResourceMetadata{Resource: t.URL}, nil
 	case err != nil:
 		return nil, nil, err
 	case t.Choose != nil:
