@@ -68,11 +68,16 @@ type access struct {
 	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 }
 
-// marker says that the record's refresh token may be on its way.
+// marker says that the record's refresh token may be on its way, or was.
 type marker struct {
 	Owner string `json:"owner,omitempty"` // a random name of a process; "": nobody's
 	Doubt bool   `json:"outcome_unknown,omitempty"`
+	// Over says that nothing is on its way any more: only the doubt is left.
+	Over bool `json:"over,omitempty"`
 }
+
+// binds reports whether others have to wait while it is there. It works for nil.
+func (m *marker) binds() bool { return m != nil && !m.Over }
 
 // ended is the server's no.
 type ended struct {
@@ -176,7 +181,7 @@ func (r *record) position() lifecycle.Position {
 func (r *record) facts() lifecycle.Record {
 	f := lifecycle.Record{Position: r.position(), Ended: r.Ended != nil}
 	if r.Marker != nil {
-		f.Marking = lifecycle.Marking{There: true, Owner: r.Marker.Owner, Doubt: r.Marker.Doubt}
+		f.Marking = lifecycle.Marking{There: r.Marker.binds(), Owner: r.Marker.Owner, Doubt: r.Marker.Doubt}
 	}
 	return f
 }
@@ -185,8 +190,8 @@ func (r *record) facts() lifecycle.Record {
 func (r *record) drawn(draft lifecycle.Record, end *ended) *record {
 	next := *r
 	next.Marker, next.Ended = nil, nil
-	if draft.Marking.There {
-		next.Marker = &marker{Owner: draft.Marking.Owner, Doubt: draft.Marking.Doubt}
+	if m := draft.Marking; m.There || m.Doubt {
+		next.Marker = &marker{Owner: m.Owner, Doubt: m.Doubt, Over: !m.There}
 	}
 	if draft.Ended {
 		next.Ended, next.RefreshToken = end, ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -78,7 +79,7 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 		}
 		w.sends.count, w.end, w.endErr = 0, endOf(err), err
 		r.err, r.noted = nil, false
-	case lifecycle.Unknown:
+	case lifecycle.Unknown, lifecycle.Unclear:
 		if !w.memory.Doubt { // what was sent can be sent again
 			r.note(err, 0)
 			return
@@ -186,7 +187,7 @@ func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.
 		case errors.Is(err, ErrReauthRequired):
 			return lifecycle.Refusal, nil, err
 		case isAmbiguous(err):
-			return lifecycle.Unknown, nil, err
+			return ambiguity(err), nil, err
 		}
 		return lifecycle.NotProcessed, nil, err
 	case tok == nil || tok.AccessToken == "":
@@ -203,6 +204,17 @@ func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.
 		tok = &undated
 	}
 	return lifecycle.NewToken, tok, nil
+}
+
+// ambiguity tells an answer that leaves the outcome unknown from none, after which the
+// request may still be on its way. A gateway that has given up has no answer either.
+func ambiguity(err error) lifecycle.Outcome {
+	switch re, _ := errors.AsType[*RefreshError](err); {
+	case re == nil, re.StatusCode == 0, re.StatusCode == http.StatusRequestTimeout, re.StatusCode == http.StatusGatewayTimeout,
+		re.StatusCode >= 520: // what Cloudflare's gateways say
+		return lifecycle.Unknown
+	}
+	return lifecycle.Unclear
 }
 
 // continues holds a refreshed ID token against that of the login. Rule 32.

@@ -163,7 +163,7 @@ func (r *round) save() {
 		w.memory.Saved(draft)
 		r.rec, r.version = rec, next
 		w.seen = sighting{}
-		if rec.Marker != nil {
+		if rec.Marker.binds() {
 			w.seen.see(next)
 		}
 	case errors.Is(err, ErrConflict) && r.mayLose():

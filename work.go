@@ -58,7 +58,7 @@ type sighting struct {
 
 // read takes what the Store said: only a marker has to be watched.
 func (g *sighting) read(there reading) {
-	if there.rec == nil || there.rec.Marker == nil {
+	if there.rec == nil || !there.rec.Marker.binds() {
 		*g = sighting{}
 		return
 	}

@@ -54,7 +54,8 @@ const (
 	NoMarker    Marker = iota
 	Ready              // written in this round, and nothing was sent since
 	ReadyAgain         // the same, and the outcome of an earlier send is unknown
-	Used               // sent from here, outcome unknown
+	Answered           // written in this round, and an answer came that left the outcome unknown
+	Used               // sent, outcome unknown, and nothing is on its way from anybody else
 	OtherRecent        // another process's, or nobody's, and not yet seen unchanged for a span
 	OtherOld           // another process's, seen unchanged for a span: outcome unknown
 )

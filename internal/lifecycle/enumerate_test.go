@@ -15,7 +15,7 @@ func everyFact(f func(Facts) bool) {
 			return uint8(d)
 		}
 		if !f(Facts{
-			Stored: Stored(digit(6)), Order: Order(digit(3)), Marker: Marker(digit(6)), Token: Token(digit(4)),
+			Stored: Stored(digit(6)), Order: Order(digit(3)), Marker: Marker(digit(7)), Token: Token(digit(4)),
 			Lease: Lease(digit(3)), Grace: Grace(digit(3)), Care: Care(digit(3)), Newest: Newest(digit(3)),
 			End: End(digit(4)), Waiting: Bit(digit(2)), Look: Bit(digit(2)),
 		}) {
@@ -24,7 +24,7 @@ func everyFact(f func(Facts) bool) {
 	}
 }
 
-const numFacts = 6 * 3 * 6 * 4 * 3 * 3 * 3 * 3 * 4 * 2 * 2
+const numFacts = 6 * 3 * 7 * 4 * 3 * 3 * 3 * 3 * 4 * 2 * 2
 
 // A law is a statement about every combination of facts.
 type law struct {
@@ -85,7 +85,7 @@ var laws = []law{
 	{
 		name: "what the record says already is not saved again", not: of(Save),
 		when: func(f Facts) bool {
-			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && f.Marker != Ready && f.End != Refused
+			return f.Stored == HasRecord && f.Order == Same && f.Newest == Settled && !ownOpen.has(f.Marker) && f.End != Refused
 		},
 	},
 	{
@@ -154,7 +154,13 @@ var laws = []law{
 	{
 		name: "before the resend in a grace period there is a wait, and no rest", only: of(Wait),
 		when: func(f Facts) bool {
-			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == Yes && inDoubt.has(f.Marker)
+			return plain(f) && f.Token == Due && f.Grace == Open && f.Waiting == Yes && !ownOpen.has(f.Marker) && inDoubt.has(f.Marker)
+		},
+	},
+	{
+		name: "nobody waits for a request that is over", only: of(Save),
+		when: func(f Facts) bool {
+			return plain(f) && f.Token != Fresh && (f.Marker == Answered || f.Waiting == Yes && ownOpen.has(f.Marker))
 		},
 	},
 	{
@@ -166,14 +172,14 @@ var laws = []law{
 	{
 		name: "somebody who may be sending is waited for", only: of(Wait),
 		when: func(f Facts) bool {
-			return plain(f) && f.Token == Over && f.Waiting == No && (f.Grace != Never || !inDoubt.has(f.Marker)) &&
+			return plain(f) && f.Token == Over && f.Waiting == No && f.Marker != Answered && (f.Grace != Never || !inDoubt.has(f.Marker)) &&
 				(f.Lease == Theirs || f.Lease == Mine && f.Marker == OtherRecent)
 		},
 	},
 	{
 		name: "a token that is needed is asked for", only: of(Mark, Send),
 		when: func(f Facts) bool {
-			return plain(f) && f.Token == Over && f.Waiting == No && f.Grace != Never && f.Lease == Mine && f.Marker != OtherRecent
+			return plain(f) && f.Token == Over && f.Waiting == No && f.Grace != Never && f.Lease == Mine && f.Marker != OtherRecent && f.Marker != Answered
 		},
 	},
 	{
@@ -285,6 +291,9 @@ var laws = []law{
 		},
 	},
 }
+
+// ownOpen are markers of this round.
+var ownOpen = of(Ready, ReadyAgain, Answered)
 
 // plain is a record that is as it is known here, of a session that lives.
 func plain(f Facts) bool {

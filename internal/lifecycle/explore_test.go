@@ -259,7 +259,7 @@ func probes() []config {
 		},
 		{
 			name: "probe: a crash, then refused", procs: 2, generations: 1, server: strict,
-			budget: budget{crash: 1, notTaken: 1}.of(),
+			budget: budget{crash: 1, notTaken: 1, lostMessage: 1}.of(),
 		},
 		{
 			name: "probe: a login after the end, lost", procs: 1, generations: 1, server: strict,

@@ -120,7 +120,7 @@ func (h *healer) settled(w *world) string {
 				return "I6: somebody never reads the record"
 			}
 		case w.isOver(p.m.Known.Login), p.published != 0 && p.access != Over:
-		case h.cfg.grace == Never && (p.m.Doubt || w.store.rec.Marking.There):
+		case h.cfg.grace == Never && (p.m.Doubt || w.store.rec.Marking != (Marking{})):
 		default:
 			return "I6: somebody never has a usable token again"
 		}

@@ -25,7 +25,7 @@ func (w *world) checkStep(cfg *config, i int, f Facts, step Step, c *chooser) {
 		}
 	}
 	if ends := of(Serve, Rest, Wait, EndSession); ends.has(step) && p.readVer == w.store.ver &&
-		(f.Marker == Ready || p.unsent && p.m.read.Marking.Owner == p.m.Self && !p.m.read.Marking.Doubt) {
+		(f.Marker == Ready || p.unsent && p.m.read.Marking.There && p.m.read.Marking.Owner == p.m.Self) {
 		c.broken("IU: a marker is left behind")
 	}
 	if (step == EndSession || step == Rest && f.Token == Over) && f.Stored == HasRecord && f.Order == Same &&

@@ -38,7 +38,8 @@ type Marking struct {
 	// marker binds everybody for a span, as it stands in a record that may be older
 	// than what some process holds.
 	Owner string
-	// Doubt says that the outcome of an earlier send is unknown.
+	// Doubt says that the outcome of an earlier send is unknown. Where there is no marker,
+	// nothing is on its way any more: nobody has to wait.
 	Doubt bool
 }
 
@@ -60,6 +61,7 @@ type Memory struct {
 	lease  Lease
 	ready  bool // read has a marker of this round, and nothing was sent since
 	sent   bool // read has a marker of this round, and something was sent under it
+	told   bool // the same, and an answer came that left its outcome unknown
 }
 
 // A Moment is what changes by itself, and with the one who asks.
@@ -111,6 +113,8 @@ func (m *Memory) marker(unchanged bool) Marker {
 		return ReadyAgain
 	case m.ready:
 		return Ready
+	case m.told:
+		return Answered
 	case doubt:
 		return Used
 	}
@@ -125,7 +129,8 @@ func (m *Memory) Rested() {
 }
 
 func (m *Memory) forget() {
-	m.stored, m.read, m.twin, m.ready, m.sent = NotAsked, Record{}, false, false, false
+	m.stored, m.read = NotAsked, Record{}
+	m.twin, m.ready, m.sent, m.told = false, false, false, false
 }
 
 // Stored returns what the Store said in this round.
@@ -188,6 +193,7 @@ func (m *Memory) Draft(care Care) Record {
 	case care == Free, m.sent, first, m.Known.IsLogout():
 	case m.Newest == Settled && m.stored == HasRecord && m.order() == Same:
 		draft.Ended = m.End != Alive // and the marker is taken back
+		draft.Marking.Doubt = m.Doubt || m.read.Marking.Doubt
 	default:
 		draft.Marking = Marking{There: true, Doubt: m.Doubt}
 	}
@@ -248,7 +254,8 @@ type Outcome uint8
 const (
 	NewToken     Outcome = iota
 	Refusal              // the server said no to the refresh token itself
-	Unknown              // it may have been processed
+	Unknown              // it may have been processed, or may be any moment
+	Unclear              // an answer came that does not say whether it was processed
 	NotProcessed         // it certainly was not
 )
 
@@ -274,8 +281,9 @@ func (m *Memory) Answered(parent Position, o Outcome, care Care, login uint64) b
 			m.End, m.Doubt = Refused, false
 		}
 		m.forget() // somebody else may have been faster: it is read again
-	case Unknown:
+	case Unknown, Unclear:
 		m.Doubt = m.Doubt || care != Free
+		m.told = o == Unclear && m.ready
 		m.ready = false
 	case NotProcessed: // the marker can be taken back, or sent under again
 	}

@@ -143,9 +143,15 @@ func (w *world) message(cfg *config, i int, c *chooser) bool {
 		if !w.spend(cfg, lostMessage) {
 			return false
 		}
-		c.say("its request or the answer is lost", i)
-		if p.sending {
+		switch {
+		case !p.sending:
+			c.say("its request or the answer is lost", i)
+		case c.pick(2) == 0:
+			c.say("its request or the answer is lost", i)
 			w.answered(cfg, i, Unknown, c)
+		default:
+			c.say("an answer comes that says nothing", i)
+			w.answered(cfg, i, Unclear, c)
 		}
 		*r = request{}
 		w.release(cfg, i)

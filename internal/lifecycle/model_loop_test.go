@@ -33,6 +33,7 @@ func (w *world) turn(cfg *config, i int, look bool, c *chooser) bool {
 		switch w.save(cfg, i, rec, p.readTok, c) {
 		case done:
 			p.m.Marked(rec)
+			p.unsent = false
 		case conflict:
 			p.m.Conflicted()
 			p.unread()
@@ -69,7 +70,7 @@ func (p *process) token() Token {
 	return p.access
 }
 
-func (p *process) unread() { p.readVer, p.readTok = 0, 0 }
+func (p *process) unread() { p.readVer, p.readTok, p.unsent = 0, 0, false }
 
 func (p *process) failedStore(c *chooser) {
 	p.m.Failed()
@@ -227,7 +228,7 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 	r := p.req
 	p.sending = false
 	was := p.m.Known
-	p.unsent = o == NotProcessed
+	over := o == NotProcessed || o == Unclear // nothing is on its way any more
 	if o == NotProcessed && cfg.slip == slipCount {
 		o = Unknown
 	}
@@ -238,6 +239,7 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 		p.unread()
 		return
 	}
+	p.unsent = over
 	if o == NewToken && cfg.slip == slipPublish {
 		p.known, p.published = r.answer, r.answer
 		w.checkPublished(cfg, i, c)
@@ -254,7 +256,7 @@ func (w *world) answered(cfg *config, i int, o Outcome, c *chooser) {
 	case NotProcessed:
 		p.window = p.window && p.m.Doubt
 		p.waiting = true
-	case Unknown:
+	case Unknown, Unclear:
 		p.waiting = true
 	}
 }

@@ -120,7 +120,7 @@ func (w *world) packProcess(k *packer, i int, place *[maxProcs]int, undo bool) {
 	k.put(uint64(m.stored), 3)
 	k.put(uint64(m.lease), 2)
 	w.packRecord(k, &m.read, place)
-	k.putBits(m.Doubt, m.twin, m.ready, m.sent)
+	k.putBits(m.Doubt, m.twin, m.ready, m.sent, m.told)
 	k.put(uint64(p.known), 4)
 	k.put(uint64(p.published), 4)
 	k.put(uint64(p.access), 2)
@@ -231,9 +231,9 @@ func (r Record) tell(tok, ver uint8) string {
 	}
 	if r.Marking.There {
 		s += fmt.Sprintf(" marked by %q", r.Marking.Owner)
-		if r.Marking.Doubt {
-			s += " in doubt"
-		}
+	}
+	if r.Marking.Doubt {
+		s += " in doubt"
 	}
 	return s
 }

@@ -45,7 +45,7 @@ type process struct {
 	window    bool  // the grace period of the known token, counted from the first send
 	sending   bool  // the loop waits for the answer to req
 	holds     bool  // the lease is this round's
-	unsent    bool  // under this round's marker nothing was processed
+	unsent    bool  // under this round's marker nothing is on its way any more
 	req       request
 }
 
@@ -166,7 +166,7 @@ type Decision [1 << 21]uint8
 func (f Facts) index() int {
 	i := int(f.Stored)
 	i = i*3 + int(f.Order)
-	i = i*6 + int(f.Marker)
+	i = i*7 + int(f.Marker)
 	i = i*4 + int(f.Token)
 	i = i*3 + int(f.Lease)
 	i = i*3 + int(f.Grace)

@@ -10,7 +10,7 @@ import (
 var factNames = map[string][]string{
 	"Stored":  {"not asked", "record", "nothing", "tombstone", "unreadable", "no answer"},
 	"Order":   {"same", "older", "newer"},
-	"Marker":  {"none", "ready", "ready again", "used", "other's, recent", "other's, old"},
+	"Marker":  {"none", "ready", "ready again", "answered", "used", "other's, recent", "other's, old"},
 	"Token":   {"none", "fresh", "due", "over"},
 	"Lease":   {"not taken", "mine", "theirs"},
 	"Grace":   {"closed", "open", "never"},

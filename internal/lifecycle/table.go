@@ -5,7 +5,7 @@ const (
 	answered  set[Stored] = 1<<HasRecord | 1<<HasNothing | 1<<Tombstone
 	unsaved   set[Newest] = 1<<Held | 1<<Loose
 	usable    set[Token]  = 1<<Fresh | 1<<Due
-	inDoubt   set[Marker] = 1<<ReadyAgain | 1<<Used | 1<<OtherOld
+	inDoubt   set[Marker] = 1<<ReadyAgain | 1<<Answered | 1<<Used | 1<<OtherOld
 	guarded   set[Care]   = 1<<Careful | 1<<StoreMayFail
 	something set[Token]  = 1<<Fresh | 1<<Due | 1<<Over
 	over      set[End]    = 1<<Refused | 1<<Ended | 1<<LoggedOut
@@ -51,7 +51,8 @@ var Table = Rows{ //nolint:gochecknoglobals // a constant, if Go had those of th
 	{Name: "nobody has logged in: the Refresher says what to do", Stored: of(HasNothing), Token: of(None), Step: Send},
 
 	// A refresh token that was sent, or may be on its way.
-	{Name: "the marker is taken back", Stored: of(HasRecord), Marker: of(Ready), Waiting: of(Yes), Step: Save},
+	{Name: "the marker is taken back", Stored: of(HasRecord), Marker: of(Ready, ReadyAgain), Waiting: of(Yes), Step: Save},
+	{Name: "nobody need wait for what was answered", Stored: of(HasRecord), Marker: of(Answered), Step: Save},
 	{Name: "a resend is near", Marker: inDoubt, Grace: of(Open), Waiting: of(Yes), Step: Wait},
 	{Name: "not due", Waiting: of(Yes), Step: Rest},
 	{Name: "never resent", Marker: inDoubt, Grace: of(Never), Step: Rest},
