@@ -174,7 +174,7 @@ func TestRule70ClientIsNamedInOrderAndBoundToItsIssuer(t *testing.T) {
 		cimd bool
 		want string
 	}{{true, "https://app.example/client"}, {false, "dynamic"}, {false, "dynamic"}} {
-		c, err := id.Client(t.Context(), provider(tt.cimd), nil, false)
+		c, _, err := id.Client(t.Context(), provider(tt.cimd), nil, false)
 		if err != nil || c.ID != tt.want {
 			t.Errorf("Client() = %v, %v, want %s", c, err, tt.want)
 		}
@@ -182,7 +182,7 @@ func TestRule70ClientIsNamedInOrderAndBoundToItsIssuer(t *testing.T) {
 	if registered != 1 {
 		t.Errorf("%d registrations, want 1", registered)
 	}
-	if _, err := new(login.Identity).Client(t.Context(), provider(true), nil, false); !errors.Is(err, errors.ErrUnsupported) {
+	if _, _, err := new(login.Identity).Client(t.Context(), provider(true), nil, false); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Client() = %v, want ErrUnsupported", err)
 	}
 }

@@ -29,6 +29,8 @@ type Guard struct {
 	// functions and its Proxy are not used: a proxy resolves names where nobody looks at the
 	// address. If nil, it is [http.DefaultTransport].
 	Base *http.Transport
+
+	resolver *net.Resolver // of tests; nil is the system's
 }
 
 // Client returns a new client. It follows no redirects, waits a minute at most for the end
@@ -43,7 +45,7 @@ func (g *Guard) Client() *http.Client {
 	if base != nil {
 		t = base.Clone()
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, ControlContext: g.control}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, ControlContext: g.control, Resolver: g.resolver}
 	t.Proxy, t.Dial, t.DialTLS, t.DialTLSContext = nil, nil, nil, nil //nolint:staticcheck // a base may have set them
 	t.DialContext = dialer.DialContext
 	t.ResponseHeaderTimeout = 20 * time.Second

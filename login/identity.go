@@ -38,35 +38,38 @@ type Identity struct {
 // Client returns the client at p. complete, if not nil, fills in what a registration needs
 // beyond Metadata, such as redirect URIs; renew says that the kept registration is of no use any more.
 //
+// The registration is nil where the client did not register itself. Keep it with a session: it serves
+// where Cache has lost it.
+//
 // It blocks while the server is asked. Its errors are those of [Provider.Register]; where no way
 // is left, one that wraps [errors.ErrUnsupported] says what to do.
-func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*ClientMetadata), renew bool) (*Client, error) {
+func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*ClientMetadata), renew bool) (*Client, *Registration, error) {
 	m, err := p.Metadata(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if id.Registered != nil {
 		c, err := id.Registered(ctx, p.Issuer)
 		if err != nil {
-			return nil, fmt.Errorf("login: Identity.Registered: %w", err)
+			return nil, nil, fmt.Errorf("login: Identity.Registered: %w", err)
 		}
 		if c != nil {
 			own := *c
 			own.Provider = p
-			return &own, nil
+			return &own, nil, nil
 		}
 	}
 	switch {
 	case id.DocumentURL != "" && m.ClientIDMetadataDocumentSupported:
-		return &Client{Provider: p, ID: id.DocumentURL, AuthMethod: authNone}, nil
+		return &Client{Provider: p, ID: id.DocumentURL, AuthMethod: authNone}, nil, nil
 	case id.Metadata == nil || m.RegistrationEndpoint == "":
-		return nil, fmt.Errorf("login: Identity: there is no client at the server %q: register one there and return it from Identity.Registered, or set DocumentURL or Metadata where the server supports that: %w",
+		return nil, nil, fmt.Errorf("login: Identity: there is no client at the server %q: register one there and return it from Identity.Registered, or set DocumentURL or Metadata where the server supports that: %w",
 			cut(p.Issuer), errors.ErrUnsupported)
 	}
 	return id.register(ctx, p, m, complete, renew)
 }
 
-func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, complete func(*ClientMetadata), renew bool) (*Client, error) {
+func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, complete func(*ClientMetadata), renew bool) (*Client, *Registration, error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	meta := *id.Metadata
@@ -90,13 +93,13 @@ func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, comp
 		r, err = rs.Register(ctx, p)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if r.TokenEndpointAuthMethod == "" {
+		r.TokenEndpointAuthMethod = meta.TokenEndpointAuthMethod // a server that says nothing has taken what was asked for
 	}
 	c, err := r.Client(p)
-	if err == nil && c.AuthMethod == "" {
-		c.AuthMethod = meta.TokenEndpointAuthMethod // a server that says nothing has taken what was asked for
-	}
-	return c, err
+	return c, r, err
 }
 
 // registrableMethod chooses how a client that registers itself is to authenticate itself.

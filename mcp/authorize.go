@@ -25,6 +25,8 @@ type binding struct {
 	ClientID string   `json:"client_id"`
 	Resource string   `json:"resource"`
 	Asked    []string `json:"asked,omitempty"` // the scopes
+	// Registration is that of a client which has registered itself.
+	Registration *login.Registration `json:"registration,omitempty"`
 	// DPoP proofs will have their key here.
 }
 
@@ -41,7 +43,7 @@ func bindingOf(tok *oauth2.Token) (b binding, ok bool) {
 // bound returns tok with its binding. The other members that a session needs again are
 // repeated, as x/oauth2 replaces all.
 func bound(tok *oauth2.Token, b binding) *oauth2.Token {
-	doc, _ := json.Marshal(b) // of strings alone
+	doc, _ := json.Marshal(b) // of what was JSON before
 	all := map[string]any{extraBinding: string(doc)}
 	for _, name := range []string{"scope", "id_token", "authtrip_resource", "refresh_expires_in", "refresh_token_expires_in"} {
 		if v := tok.Extra(name); v != nil {
@@ -97,7 +99,7 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 	if err != nil {
 		return err
 	}
-	return t.keep(ctx, s.session, binding{Issuer: p.Issuer, ClientID: s.clientID, Resource: resource.Resource, Asked: req.Scopes})
+	return t.keep(ctx, s.session, binding{Issuer: p.Issuer, ClientID: s.client.ID, Registration: s.registration, Resource: resource.Resource, Asked: req.Scopes})
 }
 
 func (t *Transport) keep(ctx context.Context, s *login.Session, b binding) error {
@@ -220,13 +222,13 @@ func (r refresher) refresh(ctx context.Context, old *oauth2.Token, b binding) (*
 	}
 	k := &task{t: r.t, provider: p, meta: meta, request: &login.AuthRequest{Scopes: b.Asked, Resources: []string{b.Resource}}}
 	if old.RefreshToken == "" {
-		s, err := r.t.Login.login(ctx, k)
-		if err != nil {
-			return nil, err
+		s, lerr := r.t.Login.login(ctx, k)
+		if lerr != nil {
+			return nil, lerr
 		}
 		return s.session.Token, nil
 	}
-	c, err := k.client(ctx, nil, false)
+	c, err := k.known(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -247,14 +249,31 @@ type task struct {
 }
 
 // client returns the client of this program at the task's server.
-func (k *task) client(ctx context.Context, complete func(*login.ClientMetadata), renew bool) (*login.Client, error) {
-	c, err := k.t.identity.Client(ctx, k.provider, complete, renew)
+func (k *task) client(ctx context.Context, complete func(*login.ClientMetadata), renew bool) (*login.Client, *login.Registration, error) {
+	c, r, err := k.t.identity.Client(ctx, k.provider, complete, renew)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	return k.equip(c), r, nil
+}
+
+// known returns the client that a session is of. It never registers one.
+func (k *task) known(ctx context.Context, b binding) (*login.Client, error) {
+	if b.Registration != nil {
+		c, err := b.Registration.Client(k.provider)
+		if err != nil {
+			return nil, err
+		}
+		return k.equip(c), nil
+	}
+	c, _, err := k.client(ctx, nil, false)
+	return c, err
+}
+
+func (k *task) equip(c *login.Client) *login.Client {
 	c.HTTPClient = k.t.guarded
 	c.Scopes = []string{}
-	return c, nil
+	return c
 }
 
 // checkPKCE implements Rule 69.
@@ -340,7 +359,7 @@ func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response 
 		return err
 	}
 	k := &task{t: t, provider: p}
-	c, err := k.client(ctx, nil, false)
+	c, r, err := k.client(ctx, nil, false)
 	if err != nil {
 		return err
 	}
@@ -348,7 +367,7 @@ func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response 
 	if err != nil {
 		return err
 	}
-	b := binding{Issuer: p.Issuer, ClientID: c.ID, Asked: tx.Scopes}
+	b := binding{Issuer: p.Issuer, ClientID: c.ID, Registration: r, Asked: tx.Scopes}
 	if len(tx.Resources) > 0 {
 		b.Resource = tx.Resources[0]
 	}

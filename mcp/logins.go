@@ -26,8 +26,9 @@ type Login interface {
 }
 
 type result struct {
-	session  *login.Session
-	clientID string
+	session      *login.Session
+	client       *login.Client
+	registration *login.Registration // nil if the client has not registered itself
 }
 
 // Browser logs in the user of a program on this machine, as [login.Loopback] does. The
@@ -62,17 +63,17 @@ func (b *Browser) login(ctx context.Context, k *task) (*result, error) {
 		}
 		describe(m, "native", "authorization_code")
 	}
-	c, err := k.client(ctx, complete, false)
+	c, r, err := k.client(ctx, complete, false)
 	if err != nil {
 		return nil, err
 	}
-	if at, err := url.Parse(c.RedirectURL); err == nil && at.Port() != "" && b.Addr == "" {
+	if at, bad := url.Parse(c.RedirectURL); bad == nil && at.Port() != "" && b.Addr == "" {
 		// A server may compare the port: it is that of the registration while it is free.
 		switch listens(ctx, at.Host) {
 		case true:
 			addr, path = at.Host, at.EscapedPath()
 		case false:
-			if c, err = k.client(ctx, complete, true); err != nil {
+			if c, r, err = k.client(ctx, complete, true); err != nil {
 				return nil, err
 			}
 		}
@@ -82,7 +83,7 @@ func (b *Browser) login(ctx context.Context, k *task) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &result{s, c.ID}, nil
+	return &result{s, c, r}, nil
 }
 
 // free returns a loopback address with a port that nobody has.
@@ -141,11 +142,11 @@ func (e *LoginNeededError) Is(target error) bool { return target == authtrip.Err
 
 func (*Redirect) asks() bool { return true }
 
-func (r *Redirect) login(ctx context.Context, k *task) (*result, error) {
+func (r *Redirect) login(ctx context.Context, k *task) (*result, error) { //nolint:unparam // the interface has it
 	if err := k.checkPKCE(); err != nil {
 		return nil, err
 	}
-	c, err := k.client(ctx, func(m *login.ClientMetadata) {
+	c, _, err := k.client(ctx, func(m *login.ClientMetadata) {
 		if len(m.RedirectURIs) == 0 {
 			m.RedirectURIs = []string{r.URL}
 		}
@@ -174,7 +175,7 @@ func (d *Device) login(ctx context.Context, k *task) (*result, error) {
 	if d.Show == nil {
 		return nil, errors.New("mcp: Device.Show is nil")
 	}
-	c, err := k.client(ctx, func(m *login.ClientMetadata) {
+	c, r, err := k.client(ctx, func(m *login.ClientMetadata) {
 		describe(m, "native", "urn:ietf:params:oauth:grant-type:device_code")
 	}, false)
 	if err != nil {
@@ -184,14 +185,14 @@ func (d *Device) login(ctx context.Context, k *task) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.Show(ctx, answer); err != nil {
+	if err = d.Show(ctx, answer); err != nil {
 		return nil, fmt.Errorf("mcp: Device.Show: %w", err)
 	}
 	s, err := c.DeviceToken(ctx, answer, k.request)
 	if err != nil {
 		return nil, err
 	}
-	return &result{s, c.ID}, nil
+	return &result{s, c, r}, nil
 }
 
 // ClientCredentials is for a program that acts for itself (RFC 6749, section 4.4), with
@@ -225,7 +226,7 @@ func (w *Workload) login(ctx context.Context, k *task) (*result, error) {
 
 // grant gets a token without a user.
 func (k *task) grant(ctx context.Context, of func(*login.Client, *login.TokenRequest) authtrip.Refresher) (*result, error) {
-	c, err := k.client(ctx, nil, false)
+	c, r, err := k.client(ctx, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +234,7 @@ func (k *task) grant(ctx context.Context, of func(*login.Client, *login.TokenReq
 	if err != nil {
 		return nil, err
 	}
-	return &result{&login.Session{Token: tok, Scopes: k.request.Scopes, Resources: k.request.Resources}, c.ID}, nil
+	return &result{&login.Session{Token: tok, Scopes: k.request.Scopes, Resources: k.request.Resources}, c, r}, nil
 }
 
 // Enterprise is for a user of an organization whose identity provider decides which servers

@@ -118,7 +118,7 @@ func (a *authServer) serve(rw http.ResponseWriter, r *http.Request) {
 		a.n++
 		code := fmt.Sprint("code", a.n)
 		a.codes[code] = r.Form.Get("scope")
-		http.Redirect(rw, r, r.Form.Get("redirect_uri")+"?code="+code+"&state="+url.QueryEscape(r.Form.Get("state")), 302)
+		http.Redirect(rw, r, r.Form.Get("redirect_uri")+"?code="+code+"&state="+url.QueryEscape(r.Form.Get("state")), http.StatusFound)
 	case "/token":
 		a.token(rw, r)
 	default:

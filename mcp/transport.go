@@ -119,7 +119,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		wants := wanted(resp)
-		if wants == nothing || tries >= maxTries || tries > 0 && req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+		if wants == nothing || tries >= maxTries {
 			return resp, nil
 		}
 		next, err := again(req)
@@ -128,7 +128,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		challenges := authtrip.Challenges(resp.Header)
 		wire.Drain(resp.Body, drained)
-		if err := t.authorize(req.Context(), wants, challenges, used.token, tries); err != nil {
+		if err = t.authorize(req.Context(), wants, challenges, used.token, tries); err != nil {
+			closeBody(next)
 			return nil, err
 		}
 		req = next

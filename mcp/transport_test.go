@@ -42,9 +42,9 @@ func TestAURLIsEnough(t *testing.T) {
 
 func TestASecondStartAsksNobody(t *testing.T) {
 	t.Parallel()
-	w, store, id := newWorld(t), new(authtrip.MemoryStore), identity()
-	want200(t, w.transport(t, &mcp.Transport{Login: browser(), Store: store, Identity: id}), w.url(), "")
-	again := w.transport(t, &mcp.Transport{Login: &mcp.Browser{Open: nobody}, Store: store, Identity: id})
+	w, store := newWorld(t), new(authtrip.MemoryStore)
+	want200(t, w.transport(t, &mcp.Transport{Login: browser(), Store: store}), w.url(), "")
+	again := w.transport(t, &mcp.Transport{Login: &mcp.Browser{Open: nobody}, Store: store})
 	want200(t, again, w.url(), "")
 	w.revoke() // and it refreshes as the client that it was
 	want200(t, again, w.url(), "")

@@ -32,12 +32,18 @@ type given struct {
 }
 
 func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
 	defer cancel()
 	var g given
 	if doc := os.Getenv("MCP_CONFORMANCE_CONTEXT"); doc != "" {
 		if err := json.Unmarshal([]byte(doc), &g); err != nil {
-			log.Fatal(err)
+			return err
 		}
 	}
 	at := os.Args[len(os.Args)-1]
@@ -50,9 +56,7 @@ func main() {
 	if os.Getenv("CONFORMER_OAUTH_HANDLER") != "" {
 		st.HTTPClient, st.OAuthHandler = nil, t
 	}
-	if err := use(ctx, st); err != nil {
-		log.Fatal(err)
-	}
+	return use(ctx, st)
 }
 
 func (g *given) login() mcp.Login {
@@ -104,7 +108,7 @@ func use(ctx context.Context, t sdk.Transport) error {
 		return err
 	}
 	defer func() { _ = session.Close() }()
-	if _, err := session.ListTools(ctx, nil); err != nil {
+	if _, err = session.ListTools(ctx, nil); err != nil {
 		return err
 	}
 	_, err = session.CallTool(ctx, &sdk.CallToolParams{Name: "test-tool", Arguments: map[string]any{}})
