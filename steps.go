@@ -18,14 +18,17 @@ const pollInterval = 100 * time.Millisecond
 const sessionWarning = 24 * time.Hour
 
 // storeCtx bounds one call of the Store before the refresh, so that a Store that hangs
-// leaves the time for a refresh where one can do without it, and for a save where there
-// is something to be saved, or may be any moment.
+// leaves the time for a refresh where one can do without it. Where there is something to
+// be saved, or may be any moment, a Store that is slow has the time that a save has.
 func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 	r.s.mu.Lock()
 	w := r.s.work
 	urgent := w.memory.Newest != lifecycle.Settled || time.Now().Before(w.sends.open)
 	r.s.mu.Unlock()
-	if urgent || r.s.set.mayFail || r.s.set.repeatable {
+	switch {
+	case urgent:
+		return context.WithTimeout(r.ctx, saveTimeout)
+	case r.s.set.mayFail || r.s.set.repeatable:
 		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout/4))
 	}
 	return context.WithTimeout(r.ctx, r.s.set.timeout)

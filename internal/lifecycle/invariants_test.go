@@ -58,6 +58,9 @@ func (w *world) checkSend(cfg *config, i int, f Facts, c *chooser) {
 			c.broken("I1: a refresh token is on its way twice")
 		}
 	}
+	if p.m.read.Ended {
+		c.broken("I7: the server has said no for good, and is asked again")
+	}
 	if !p.m.ready || p.m.read.Marking.Owner != p.m.Self || p.readTok != p.known || p.m.read.Position != p.m.Known {
 		c.broken("IM: sent without a marker")
 	}

@@ -30,7 +30,7 @@ var memoryBreaks = []struct{ from, to, same string }{
 	{"= m.Doubt || m.read.Marking.Doubt", "= m.Doubt", ""},
 	{"= m.Doubt || m.read.Marking.Doubt", "= m.read.Marking.Doubt", ""},
 	{"m.told = o == Unclear && m.ready", "m.told = m.ready", ""},
-	{"m.told = o == Unclear && m.ready", "m.told = o == Unclear", ""},
+	{"m.told = o == Unclear && m.ready", "m.told = o == Unclear", "who sends without a marker has no record to take one back from"},
 	{"m.told = o == Unclear && m.ready", "m.told = false", ""},
 	{"said != HasRecord || m.order() != Same", "said != HasRecord", ""},
 	{"\tcase rec.Ended:\n\t\tm.End = Ended\n\tcase m.End == Ended:", "\tcase m.End == Ended && !rec.Ended:", ""},
