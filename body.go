@@ -26,6 +26,7 @@ const (
 // sent, and not before: a body can depend on the answer, and a server can answer without it.
 type keptBody struct {
 	body io.ReadCloser
+	ctx  context.Context
 	done chan struct{} // closed when Base has closed the body
 	stop func() bool   // what ends a Read with the context
 
@@ -36,6 +37,7 @@ type keptBody struct {
 	closed   bool       // by Base, or taken from it
 	gone     bool       // body was closed, or is the second try's
 	released bool       // there is no second try
+	next     *keptBody  // that of the second try, if there may be a third
 }
 
 // keepBody makes req's body one that can be sent again, if it is small enough and its length is
@@ -48,10 +50,15 @@ func (t *Transport) keepBody(req *http.Request) *keptBody {
 	if req.Body == http.NoBody || req.ContentLength <= 0 || req.ContentLength > limit {
 		return nil
 	}
-	k := &keptBody{body: req.Body, done: make(chan struct{})}
-	// net/http over HTTP/1.1 waits for a Read that nobody ends, whatever the context.
-	k.stop = context.AfterFunc(req.Context(), func() { _ = k.Close() })
+	k := newKeptBody(req.Context(), req.Body)
 	req.Body = k
+	return k
+}
+
+func newKeptBody(ctx context.Context, body io.ReadCloser) *keptBody {
+	k := &keptBody{body: body, ctx: ctx, done: make(chan struct{})}
+	// net/http over HTTP/1.1 waits for a Read that nobody ends, whatever the context.
+	k.stop = context.AfterFunc(ctx, func() { _ = k.Close() })
 	return k
 }
 
@@ -98,14 +105,25 @@ func (k *keptBody) release() {
 	k.released = true
 	end := k.closed && !k.gone
 	k.gone = k.gone || end
+	next := k.next
 	k.mu.Unlock()
 	if end {
 		_ = k.body.Close()
 	}
+	if next != nil {
+		next.release()
+	}
 }
 
-// again returns the body from its start. Base gets nothing more of it.
-func (k *keptBody) again(ctx context.Context) (io.ReadCloser, error) {
+// again returns the body from its start. Base gets nothing more of it. With keep there may
+// be a call after this one.
+func (k *keptBody) again(ctx context.Context, keep bool) (io.ReadCloser, error) {
+	k.mu.Lock()
+	last := k.next
+	k.mu.Unlock()
+	if last != nil {
+		return last.again(ctx, keep)
+	}
 	timer := time.NewTimer(drainTime)
 	defer timer.Stop()
 	select {
@@ -123,10 +141,15 @@ func (k *keptBody) again(ctx context.Context) (io.ReadCloser, error) {
 		close(k.done)
 	}
 	k.gone = true
-	return struct {
+	whole := struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(k.read), k.body), k.body}, nil
+	}{io.MultiReader(bytes.NewReader(k.read), k.body), k.body}
+	if !keep {
+		return whole, nil
+	}
+	k.next = newKeptBody(k.ctx, whole) //nolint:contextcheck // that of the request, as of the first one
+	return k.next, nil
 }
 
 // aheadBody is the body of a refused response. It is read in the background up to maxDrain, so that

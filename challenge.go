@@ -62,9 +62,13 @@ func Challenges(h http.Header) []Challenge {
 
 // blamesToken reports whether a new token of the same kind may cure the 401 with
 // these challenges: the server says invalid_token, or nothing (RFC 6750, section
-// 3.1). Otherwise it returns the challenge that says what is wanted instead.
+// 3.1). Otherwise it returns the challenge that says what is wanted instead. bound says
+// that the token was one with a proof, of which a challenge of DPoP speaks.
 // Rules 35, 36, 37.
-func blamesToken(all []Challenge) (bool, Challenge) {
+func blamesToken(all []Challenge, bound bool) (bool, Challenge) {
+	if bound {
+		return blamesBound(all)
+	}
 	bearer := false
 	for _, c := range all {
 		if !strings.EqualFold(c.Scheme, "Bearer") {
@@ -106,7 +110,7 @@ type attempt struct {
 
 // challenged handles a 401 or 403. It returns resp as it came, or the response to a second try.
 func (t *Transport) challenged(ctx context.Context, resp *http.Response, try attempt) (*http.Response, error) {
-	blamed, more, c := verdict(resp)
+	blamed, more, c := verdict(resp, try.snap.prover != nil)
 	if !blamed && !more {
 		return resp, nil
 	}
@@ -129,7 +133,11 @@ func (t *Transport) challenged(ctx context.Context, resp *http.Response, try att
 	// carries the retry.
 	ahead.drop()
 	start := time.Now()
-	resp, err = t.send(again)
+	if next.prover != nil {
+		resp, err = t.sendProven(ctx, again, try, next)
+	} else {
+		resp, err = t.send(again)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -146,10 +154,10 @@ func (t *Transport) challenged(ctx context.Context, resp *http.Response, try att
 
 // verdict reports whether a 401 or 403 blames the token, or wants one with more scope or of a
 // stronger authentication, as the challenge says.
-func verdict(resp *http.Response) (blamed, more bool, c Challenge) {
+func verdict(resp *http.Response, bound bool) (blamed, more bool, c Challenge) {
 	all := Challenges(resp.Header)
 	if resp.StatusCode == http.StatusUnauthorized {
-		blamed, c = blamesToken(all)
+		blamed, c = blamesToken(all, bound)
 		return blamed, !blamed, c
 	}
 	more, c = wantsMore(all)
@@ -205,12 +213,14 @@ func (a attempt) again(ctx context.Context, snap *snapshot) (*http.Request, erro
 	again := new(http.Request)
 	*again = *a.out
 	again.Header = maps.Clone(a.out.Header)
-	again.Header["Authorization"] = snap.header
+	if err := snap.authorize(again); err != nil {
+		return nil, err
+	}
 	var err error
 	switch {
 	case a.req.Body == nil || a.req.Body == http.NoBody:
 	case a.kept != nil:
-		again.Body, err = a.kept.again(ctx)
+		again.Body, err = a.kept.again(ctx, snap.prover != nil)
 	case a.req.GetBody == nil:
 		err = errors.New("authtrip: the request's body cannot be sent twice: set GetBody, or ContentLength and RetryBodyLimit")
 	default:
@@ -352,7 +362,8 @@ func (u *stepUps) call(hook func(*http.Request, Challenge) (*oauth2.Token, error
 		up.err = fmt.Errorf("authtrip: Transport.OnChallenge: %w", err)
 	case tok != nil:
 		up.snap = &snapshot{token: tok}
-		up.snap.header, up.err = headerOf(tok)
+		up.snap.bind(try.given.binder())
+		up.err = up.snap.err
 	}
 }
 

@@ -58,7 +58,8 @@ const (
 	// EventTokenNotSaved: a new token came, the Store did not take it, and it is kept
 	// until the Store does.
 	EventTokenNotSaved EventKind = "token_not_saved"
-	// EventRequestRetried: a refused request was sent again with another token.
+	// EventRequestRetried: a refused request was sent again with another token or, where
+	// Code says what its proof of possession lacked, with another proof.
 	EventRequestRetried EventKind = "request_retried"
 	// EventRequestNotRetried: a refused request was not sent again; Err says why.
 	EventRequestNotRetried EventKind = "request_not_retried"

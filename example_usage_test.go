@@ -141,3 +141,20 @@ func ExampleJWTBearer() {
 	fmt.Println(resp.Status)
 	// Output: 200 OK
 }
+
+// Logins, refreshes and logouts of other processes are noticed at once, over one connection
+// to the Store, for as long as the program runs.
+func ExampleSources_Watch() {
+	ctx, stop := context.WithCancel(context.Background())
+	var store authtrip.MemoryStore // or redisstore's, which processes share
+	users := &authtrip.Sources{Each: authtrip.Source{
+		Refresher: authtrip.RefreshToken(&oauth2.Config{ClientID: "client", Endpoint: oauth2.Endpoint{TokenURL: "https://login.example/token"}}),
+		Store:     &store,
+	}}
+	ended := make(chan error, 1)
+	go func() { ended <- users.Watch(ctx) }()
+
+	stop() // when the program ends
+	fmt.Println(errors.Is(<-ended, context.Canceled))
+	// Output: true
+}

@@ -30,6 +30,12 @@ func newUserInfoEndpoint(u *UserInfoSource) (*userInfoEndpoint, error) {
 	e.client = identityClient(&http.Client{Transport: u.Base}, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
 		return err != nil && ctx.Err() == nil, nil
 	})
+	e.client.PrepareRetry = func(req *http.Request) error {
+		if snap, ok := req.Context().Value(provenKey{}).(*snapshot); ok {
+			return snap.authorize(req)
+		}
+		return nil
+	}
 	if e.findURL != nil {
 		return e, nil
 	}
@@ -57,7 +63,7 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 	if err != nil {
 		return snap, nil, err
 	}
-	if blamed, _ := blamesToken(Challenges(resp.Header)); blamed && resp.StatusCode == http.StatusUnauthorized {
+	if blamed, _ := blamesToken(Challenges(resp.Header), snap.prover != nil); blamed && resp.StatusCode == http.StatusUnauthorized {
 		wire.Drain(resp.Body, maxDrain)
 		next, nextErr := replacement(ctx, e.tokens, snap)
 		if nextErr != nil {
@@ -77,15 +83,37 @@ func (e *userInfoEndpoint) ask(ctx context.Context, url string, snap *snapshot) 
 	return snap, claims, err
 }
 
+// provenKey is the key of a context under which the snapshot of a bound token is.
+type provenKey struct{}
+
+// send sends one request, and once more with another proof if the server wants that.
 func (e *userInfoEndpoint) send(ctx context.Context, url string, snap *snapshot) (*http.Response, error) {
 	if snap.err != nil {
 		return nil, snap.err
 	}
+	if snap.prover == nil {
+		return e.sendOnce(ctx, url, snap)
+	}
+	ctx = context.WithValue(ctx, provenKey{}, snap)
+	resp, err := e.sendOnce(ctx, url, snap)
+	if err != nil || !snap.prover.Answered(resp.Request, resp, proofError(resp)) {
+		return resp, err
+	}
+	wire.Drain(resp.Body, maxDrain)
+	if resp, err = e.sendOnce(ctx, url, snap); err == nil {
+		snap.prover.Answered(resp.Request, resp, proofError(resp))
+	}
+	return resp, err
+}
+
+func (e *userInfoEndpoint) sendOnce(ctx context.Context, url string, snap *snapshot) (*http.Response, error) {
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, &UserInfoError{Err: bare(err)}
 	}
-	req.Header["Authorization"] = snap.header
+	if err = snap.authorize(req.Request); err != nil {
+		return nil, err
+	}
 	req.Header.Set("Accept", "application/json")
 	if e.verifyJWT != nil {
 		req.Header.Set("Accept", "application/json, application/jwt")

@@ -52,6 +52,10 @@ type Grant struct {
 	// Form, if set, adds what only this request has, such as an assertion. old
 	// is the token that is to be replaced, nil if there is none.
 	Form func(ctx context.Context, old *oauth2.Token, form url.Values) error
+	// DPoP, if set, has the tokens bound to a key (RFC 9449): each request has a proof, and
+	// an answer with another kind of token is an error. The key is that of old, else a new
+	// one, and in the Extra of what Refresh returns ([DPoPKey]).
+	DPoP Binder
 	// HTTPClient sends the requests. If nil, one does that has the settings of
 	// [http.DefaultTransport] and a pool of up to 100 idle connections to a host,
 	// shared by all grants of the process; change the settings before the first
@@ -189,17 +193,31 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 	if err != nil {
 		return nil, err
 	}
+	if g.DPoP == nil {
+		tok, _, err := g.send(ctx, endpoint, old, nil)
+		return tok, err
+	}
+	return g.refreshBound(ctx, endpoint, old)
+}
+
+// send sends one token request. again says that the server wants another proof.
+func (g *Grant) send(ctx context.Context, endpoint *url.URL, old *oauth2.Token, prover Prover) (tok *oauth2.Token, again bool, err error) {
 	form, header, err := g.request(ctx, old)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var sent sentTrace
 	ctx = httptrace.WithClientTrace(untraced{ctx}, sent.trace())
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), []byte(form.Encode())) //nolint:contextcheck // untraced has all of the caller's but a trace
 	if err != nil {
-		return nil, fmt.Errorf("authtrip: Grant.TokenURL cannot be requested: %w", bare(err))
+		return nil, false, fmt.Errorf("authtrip: Grant.TokenURL cannot be requested: %w", bare(err))
 	}
 	req.Header = header
+	if prover != nil {
+		if err = prover.Prove(req.Request); err != nil {
+			return nil, false, &RefreshError{Err: fmt.Errorf("authtrip: Grant.DPoP made no proof: %w", err)}
+		}
+	}
 	client := identityClient(g.HTTPClient, func(ctx context.Context, _ *http.Response, err error) (bool, error) {
 		return err != nil && ctx.Err() == nil && sent.never(err), nil
 	})
@@ -209,14 +227,22 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 		if own := context.Cause(ctx); own != nil && errors.Is(err, own) { //nolint:contextcheck // as above
 			cause = own
 		}
-		return nil, &RefreshError{
+		return nil, false, &RefreshError{
 			Err:       fmt.Errorf("token endpoint %s gave no answer: %w", endpoint.Host, cause),
 			noAnswer:  true,
 			ambiguous: !sent.never(err),
 		}
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return readToken(resp, endpoint.Host)
+	tok, err = readToken(resp, endpoint.Host)
+	if prover == nil {
+		return tok, false, err
+	}
+	code := ""
+	if re, ok := errors.AsType[*RefreshError](err); ok {
+		code = re.Code
+	}
+	return tok, prover.Answered(req.Request, resp, code) && err != nil, err
 }
 
 // endpoint checks what is configured; the errors name the field.
@@ -374,6 +400,8 @@ func refusal(code, host string) error {
 		return fmt.Errorf("token endpoint %s refused the client: check ClientID, ClientSecret and AuthStyle", host)
 	case "invalid_scope":
 		return fmt.Errorf("token endpoint %s refused the scope: check Scopes", host)
+	case "use_dpop_nonce", "invalid_dpop_proof":
+		return fmt.Errorf("token endpoint %s refused the proof of possession: check Grant.DPoP", host)
 	case "unsupported_grant_type":
 		return fmt.Errorf("token endpoint %s does not know this grant: check Type", host)
 	}

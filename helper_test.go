@@ -3,9 +3,11 @@ package authtrip_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,3 +169,16 @@ func expired(tok *oauth2.Token) *oauth2.Token {
 	old.Expiry = time.Now().Add(-time.Minute)
 	return &old
 }
+
+// counted refreshes each token to another one, and may fail.
+func counted(fail *atomic.Pointer[error]) authtrip.RefresherFunc {
+	var n atomic.Int64
+	return func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+		if err := fail.Load(); err != nil {
+			return nil, *err
+		}
+		return &oauth2.Token{AccessToken: fmt.Sprint("new", n.Add(1)), RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
+	}
+}
+
+func failing(fail *atomic.Pointer[error], err error) { fail.Store(&err) }

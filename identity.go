@@ -11,13 +11,12 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"reflect"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 
-	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -29,15 +28,9 @@ func identityURL(field, raw string, allowInsecure bool) (*url.URL, error) {
 	if raw == "" {
 		return nil, fmt.Errorf("authtrip: %s is empty", field)
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("authtrip: %s is not an absolute https URL", field)
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("authtrip: %s must have no user and no fragment", field)
-	}
-	if u.Scheme == "http" && !allowInsecure && !origin.Loopback(u.Hostname()) {
-		return nil, fmt.Errorf("authtrip: %s is plain http: use https, or set AllowInsecureHTTP for a network that nobody else can read", field)
+	u, err := identity.URL(raw, true, allowInsecure)
+	if err != nil {
+		return nil, fmt.Errorf("authtrip: %s %w", field, err)
 	}
 	return u, nil
 }
@@ -45,26 +38,8 @@ func identityURL(field, raw string, allowInsecure bool) (*url.URL, error) {
 // identityClient makes the client that talks to an identity endpoint: c, with
 // redirects refused and the retries that check allows, without a log.
 func identityClient(c *http.Client, check retryablehttp.CheckRetry) *retryablehttp.Client {
-	quiet := new(http.Client)
-	if c != nil {
-		*quiet = *c
-	}
-	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	base := quiet.Transport
-	if base == nil {
-		base = identityTransport()
-	}
-	// Behind a func, as retryablehttp closes the idle connections of a client
-	// whose request has failed: here they belong to the whole program.
-	quiet.Transport = roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		resp, err := base.RoundTrip(req)
-		if err == nil && resp != nil && resp.StatusCode >= 300 && resp.StatusCode < 400 {
-			resp.Header.Del("Location") // http.Client would read it, and quote it in an error
-		}
-		return resp, err
-	})
 	return &retryablehttp.Client{
-		HTTPClient:   quiet,
+		HTTPClient:   identity.Client(c),
 		RetryWaitMin: 50 * time.Millisecond,
 		RetryWaitMax: 500 * time.Millisecond,
 		RetryMax:     2,
@@ -73,48 +48,6 @@ func identityClient(c *http.Client, check retryablehttp.CheckRetry) *retryableht
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 }
-
-// identityConns is how many idle connections are kept to one identity endpoint. Of
-// [http.DefaultTransport] it would be two, and of many refreshes at once most would dial.
-const identityConns = 100
-
-// identityTransport returns http.DefaultTransport with a larger pool of connections: the same for
-// the whole process, or each would have a pool of its own. Where a program has put something else in
-// its place, that is used as it is.
-func identityTransport() http.RoundTripper {
-	t, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return http.DefaultTransport
-	}
-	return pool.of(t)
-}
-
-// pool is the one clone of http.DefaultTransport.
-var pool clone //nolint:gochecknoglobals // connections are shared by a process, as those of http.DefaultTransport
-
-type clone struct {
-	mu       sync.Mutex
-	original *http.Transport
-	copy     *http.Transport
-}
-
-// of returns the clone of t, which is made anew if http.DefaultTransport has become another one.
-func (c *clone) of(t *http.Transport) *http.Transport {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.original != t {
-		c.original, c.copy = t, t.Clone()
-		c.copy.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, identityConns)
-		if c.copy.MaxIdleConns > 0 {
-			c.copy.MaxIdleConns = max(t.MaxIdleConns, 2*identityConns)
-		}
-	}
-	return c.copy
-}
-
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // untraced is a context without its httptrace: a request's caller who traces it must not see what
 // the token endpoint is sent. All other values are there.

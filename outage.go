@@ -18,6 +18,7 @@ type gate struct {
 	inside int        // rounds that were let through and have not left
 	limit  int        // how many may be inside; 0: not begun
 	fails  int        // requests that failed since the last that did not
+	limits int        // those that were answered with 429
 	first  time.Time  // of these
 	err    error      // of the last of these
 	next   time.Time  // while there is an outage: when the next may ask
@@ -31,9 +32,12 @@ const (
 	gateMost  = 1024
 	// gateFails is how many requests have to fail in succession to make an outage.
 	gateFails = 3
+	// gateLimits is the same of answers of 429: a few may be for their users alone, and so
+	// many without a success between them are for the client.
+	gateLimits = 10
 )
 
-func (g *gate) down() bool { return g.fails >= gateFails }
+func (g *gate) down() bool { return g.fails >= gateFails || g.limits >= gateLimits }
 
 // open reports whether a round that nobody waits for would be let through.
 func (g *gate) open() bool {
@@ -128,20 +132,35 @@ func (g *gate) answered(err error) {
 		if g.down() {
 			g.limit = 1 // the ramp begins
 		}
-		g.fails, g.err, g.next = 0, nil, time.Time{}
+		g.fails, g.limits, g.err, g.next = 0, 0, nil, time.Time{}
 		g.limit = min(g.limit+1, gateMost)
 	case endpointDown(err):
-		if g.fails == 0 {
-			g.first = now
-		}
-		g.fails++
-		g.err = everybodys(err)
-		next := now.Add(outagePause(g.fails-gateFails+1, now.Sub(g.first)))
-		if re, ok := errors.AsType[*RefreshError](err); ok {
-			next = later(next, now.Add(re.RetryAfter))
-		}
-		g.next = later(g.next, next)
+		g.failed(err, now)
 	}
+}
+
+// failed counts a request that failed. What a 429 asks for counts only once there are so
+// many that it is meant for all.
+func (g *gate) failed(err error, now time.Time) {
+	if g.fails+g.limits == 0 {
+		g.first = now
+	}
+	re, ok := errors.AsType[*RefreshError](err)
+	if ok && re.StatusCode == http.StatusTooManyRequests {
+		g.limits++
+		if !g.down() {
+			return
+		}
+	} else {
+		g.fails++
+	}
+	row := max(g.fails-gateFails, g.limits-gateLimits) + 1
+	g.err = everybodys(err)
+	next := now.Add(outagePause(row, now.Sub(g.first)))
+	if ok {
+		next = later(next, now.Add(re.RetryAfter))
+	}
+	g.next = later(g.next, next)
 }
 
 // leave is called once for each enter that let a round through.

@@ -255,9 +255,9 @@ func TestEndOfAnOutageEndsItsRetryAfter(t *testing.T) {
 			switch mode.Load() {
 			case 0:
 				wait(10 * time.Millisecond)
-				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+				return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: time.Hour, Err: errors.New("busy")}
 			case 1:
-				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+				return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: time.Second, Err: errors.New("down")}
 			}
 			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
 		})}}
@@ -298,9 +298,9 @@ func TestPostponedSessionIsLetInOnceTheEndpointAnswers(t *testing.T) {
 			switch mode.Load() {
 			case 0:
 				wait(10 * time.Millisecond)
-				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("busy")}
+				return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: time.Hour, Err: errors.New("busy")}
 			case 1:
-				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Second, Err: errors.New("down")}
+				return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: time.Second, Err: errors.New("down")}
 			}
 			return &oauth2.Token{AccessToken: "x", Expiry: time.Now().Add(time.Hour)}, nil
 		})}}
@@ -323,6 +323,57 @@ func TestPostponedSessionIsLetInOnceTheEndpointAnswers(t *testing.T) {
 		mode.Store(2)
 		if _, err := users.Source("3").Token(); err != nil {
 			t.Errorf("the endpoint answers, and this session waits: %v", err)
+		}
+	})
+}
+
+// Three users whom the server limits, each for himself, closed the gate for all others.
+func TestRateLimitOfSomeIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(_ context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+			if strings.HasPrefix(old.RefreshToken, "limited") {
+				return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Hour, Err: errors.New("slow down")}
+			}
+			return &oauth2.Token{AccessToken: "new", Expiry: time.Now().Add(time.Hour)}, nil
+		})}}
+		defer users.Close()
+		for i := range 5 {
+			src := users.Source(fmt.Sprint("limited", i))
+			if err := src.SetToken(t.Context(), &oauth2.Token{RefreshToken: fmt.Sprint("limited", i)}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := src.Token(); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		other := users.Source("other")
+		if err := other.SetToken(t.Context(), &oauth2.Token{RefreshToken: "other"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Token(); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+	})
+}
+
+// A server that limits the client as a whole is asked by few.
+func TestRateLimitOfTheClientIsAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			asked.Add(1)
+			return nil, &authtrip.RefreshError{StatusCode: 429, RetryAfter: time.Minute, Err: errors.New("slow down")}
+		})}}
+		defer users.Close()
+		for i := range 100 {
+			src := users.Source(fmt.Sprint(i))
+			if err := src.SetToken(t.Context(), &oauth2.Token{RefreshToken: "r"}); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = src.Token()
+		}
+		if n := asked.Load(); n > 10 {
+			t.Errorf("token requests = %d, want at most 10", n)
 		}
 	})
 }

@@ -200,3 +200,7 @@ func readRequest(c net.Conn) {
 		all = append(all, b[:n]...)
 	}
 }
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

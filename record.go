@@ -3,11 +3,12 @@ package authtrip
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -38,6 +39,8 @@ type record struct {
 	// RefreshExpiry is when the session ends, where the server says it.
 	RefreshExpiry time.Time `json:"refresh_token_expiry,omitzero"`
 	IDToken       string    `json:"id_token,omitempty"`
+	// DPoPKey is the key to which the tokens are bound, as its Binder writes it (Rule 72).
+	DPoPKey string `json:"dpop_key,omitempty"`
 	// Original are claims of the login's ID token, which those of a refresh must not
 	// contradict (OpenID Connect Core 1.0, section 12.2).
 	Original *wire.IDClaims `json:"id_token_original,omitempty"`
@@ -120,7 +123,8 @@ func decodeRecord(b []byte, variant string) (*record, error) {
 	default:
 		return nil, fmt.Errorf("authtrip: record in Store has format %d, want %d: it was written by another version of authtrip", r.Format, recordFormat)
 	}
-	r.exchange("", variant)
+	r.Number = max(r.Number, 1) // 0 would be the position of nothing at all
+	r.exchange("", variantName(variant))
 	return r, nil
 }
 
@@ -143,9 +147,18 @@ func (r *record) upgrade(b []byte) {
 func (r *record) encode(variant string) []byte {
 	doc := *r
 	doc.Format = recordFormat
-	doc.exchange(variant, "")
+	doc.exchange(variantName(variant), "")
 	b, _ := json.Marshal(doc) // strings, times within the years of JSON, numbers: cannot fail
 	return b
+}
+
+// variantName is the name of a variant in the document. JSON has no way to say one that is
+// not UTF-8: two of them would be one.
+func variantName(variant string) string {
+	if utf8.ValidString(variant) && !strings.HasPrefix(variant, "\x00") {
+		return variant
+	}
+	return "\x00" + base64.RawURLEncoding.EncodeToString([]byte(variant))
 }
 
 // exchange puts the access token of another variant in the place of the one that
@@ -219,7 +232,7 @@ func loggedOut(number uint64) *record { return &record{Number: number, LoggedOut
 
 // login is the record of a new login. number is above all that are known.
 func login(tok *oauth2.Token, number uint64, now time.Time) *record {
-	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token")}
+	r := &record{Number: number, Login: rand.Text(), access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken), IDToken: extra(tok, "id_token"), DPoPKey: extra(tok, DPoPKey)}
 	r.RefreshExpiry = wire.SessionExpiry(tok.Extra, now)
 	r.Original = claimsOf(r.IDToken)
 	return r
@@ -233,6 +246,7 @@ func (r *record) with(tok *oauth2.Token, now time.Time) *record {
 		access: accessOf(tok, now), RefreshToken: text(tok.RefreshToken),
 		IDToken: extra(tok, "id_token"), Original: r.Original,
 		RefreshExpiry: wire.SessionExpiry(tok.Extra, now),
+		DPoPKey:       cmp.Or(extra(tok, DPoPKey), r.DPoPKey),
 	}
 	next.Scope, next.IDToken = cmp.Or(next.Scope, r.Scope), cmp.Or(next.IDToken, r.IDToken)
 	if next.RefreshToken == "" || next.RefreshToken == r.RefreshToken {
@@ -275,9 +289,9 @@ func accessOf(tok *oauth2.Token, now time.Time) access {
 	if y := a.Expiry.Year(); y < 0 || y > 9999 {
 		a.Expiry = time.Time{} // JSON holds no such year, and the server decides anyway
 	}
-	for _, name := range extraNames(tok) {
+	for _, name := range wire.ExtraNames(tok) {
 		switch name {
-		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token":
+		case "access_token", "token_type", "refresh_token", "expires_in", "scope", "id_token", DPoPKey:
 			continue
 		}
 		if v, err := json.Marshal(tok.Extra(name)); err == nil {
@@ -299,16 +313,16 @@ func (r *record) token() *oauth2.Token {
 		Expiry:       r.Expiry,
 		ExpiresIn:    r.ExpiresIn,
 	}
-	if r.Scope == "" && r.IDToken == "" && len(r.Extra) == 0 {
+	if r.Scope == "" && r.IDToken == "" && r.DPoPKey == "" && len(r.Extra) == 0 {
 		return tok
 	}
-	members := make(map[string]any, 2+len(r.Extra))
+	members := make(map[string]any, 3+len(r.Extra))
 	for name, raw := range r.Extra {
 		var v any
 		_ = json.Unmarshal(raw, &v) // it was made by json.Marshal
 		members[name] = v
 	}
-	for name, v := range map[string]string{"scope": r.Scope, "id_token": r.IDToken, "token_type": r.TokenType} {
+	for name, v := range map[string]string{"scope": r.Scope, "id_token": r.IDToken, "token_type": r.TokenType, DPoPKey: r.DPoPKey} {
 		if v != "" {
 			members[name] = v
 		}
@@ -317,23 +331,6 @@ func (r *record) token() *oauth2.Token {
 		members["expires_in"] = float64(r.ExpiresIn)
 	}
 	return tok.WithExtra(members)
-}
-
-// extraNames returns the names of what is in a token's Extra. x/oauth2 has no way to
-// list them: only the names are read past it, and none if it keeps them otherwise.
-func extraNames(tok *oauth2.Token) []string {
-	raw := reflect.ValueOf(tok).Elem().FieldByName("raw")
-	if raw.Kind() == reflect.Interface {
-		raw = raw.Elem()
-	}
-	if raw.Kind() != reflect.Map || raw.Type().Key().Kind() != reflect.String {
-		return nil
-	}
-	names := make([]string, 0, raw.Len())
-	for _, k := range raw.MapKeys() {
-		names = append(names, k.String())
-	}
-	return names
 }
 
 func extra(tok *oauth2.Token, name string) string {

@@ -107,19 +107,26 @@ type Source struct {
 	// lock held, from several goroutines at once.
 	OnEvent func(Event)
 
-	of      atomic.Pointer[session] // the session; nil until the first use
+	of      atomic.Pointer[session] // the session, as it was used last; nil until the first use
 	prepare sync.Mutex              // one first use at a time
-	bad     error                   // why there is no session: of a Source of Sources
-	many    bool                    // it is one of Sources, which ends it
+	among   *Sources                // whose session it is, if one of many
 	private MemoryStore             // where Store is nil
 	flights flight.Group[*snapshot]
 	late    sync.WaitGroup
 }
 
-// session returns the session, and makes it at first use.
+// session returns the session, and makes it at first use. One of Sources may have been
+// dropped from memory since the last call, and be there again as another one: they know.
 func (s *Source) session() (*session, error) {
-	if own := s.of.Load(); own != nil || s.bad != nil {
-		return own, s.bad
+	if s.among != nil {
+		own, err := s.among.session(s.Key)
+		if err == nil && s.of.Load() != own {
+			s.of.Store(own)
+		}
+		return own, err
+	}
+	if own := s.of.Load(); own != nil {
+		return own, nil
 	}
 	s.prepare.Lock()
 	defer s.prepare.Unlock()
@@ -143,12 +150,9 @@ func (s *Source) session() (*session, error) {
 
 // snapshot implements tokens.
 func (s *Source) snapshot(ctx context.Context) (*snapshot, error) {
-	own := s.of.Load()
-	if own == nil {
-		var err error
-		if own, err = s.session(); err != nil {
-			return nil, err
-		}
+	own, err := s.session()
+	if err != nil {
+		return nil, err
 	}
 	return own.snapshot(ctx)
 }
@@ -197,12 +201,21 @@ func (s *Source) Refresh(ctx context.Context) (*oauth2.Token, error) {
 // Where tokens are rejected as soon as they are made, their replacement is backed off:
 // until it is due, the rejected token stays. Invalidate never blocks.
 func (s *Source) Invalidate(tok *oauth2.Token) {
-	own := s.of.Load()
-	if own == nil || tok == nil {
+	if tok == nil {
 		return
 	}
-	if snap := own.cur.Load(); snap != nil && snap.token.AccessToken == tok.AccessToken {
-		own.reject(snap)
+	last := s.of.Load()
+	if s.among != nil {
+		_, _ = s.session() // which may be another one by now
+	}
+	for _, own := range []*session{last, s.of.Load()} {
+		if own == nil {
+			continue
+		}
+		if snap := own.cur.Load(); snap != nil && snap.token.AccessToken == tok.AccessToken {
+			s.rejected(snap)
+			return
+		}
 	}
 }
 
@@ -248,7 +261,7 @@ func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 //
 // A Source that is one of [Sources] ends with them, and not by this.
 func (s *Source) Close() error {
-	if s.many {
+	if s.among != nil {
 		return nil
 	}
 	s.flights.Close()

@@ -36,6 +36,7 @@ type round struct {
 	began    time.Time
 	err      error // why the last step that failed did
 	noted    bool  // err is counted
+	unread   error // why the last load failed
 	quiet    bool  // err is that of another session
 }
 
@@ -100,6 +101,7 @@ func (r *round) take(step lifecycle.Step) bool {
 	switch step {
 	case lifecycle.Load:
 		r.load()
+		r.loaded()
 	case lifecycle.Publish:
 		r.publish()
 	case lifecycle.Save:
@@ -114,6 +116,14 @@ func (r *round) take(step lifecycle.Step) bool {
 		return r.wait()
 	}
 	return true
+}
+
+// loaded ends the failure of a load before, when the Store answers.
+func (r *round) loaded() {
+	r.unread = r.err
+	if f := r.s.failing.Load(); r.err == nil && f != nil && f.load {
+		r.s.failing.CompareAndSwap(f, nil)
+	}
 }
 
 func (r *round) decide() lifecycle.Step {
@@ -361,7 +371,9 @@ func (r *round) note(err error, least time.Duration) {
 	if errors.Is(err, ErrReauthRequired) {
 		least = max(least, rereadInterval)
 	}
-	r.s.failing.Store(r.s.failure(cur).after(cur, err, least))
+	f := r.s.failure(cur).after(cur, err, least)
+	f.load = r.unread != nil && errors.Is(err, r.unread)
+	r.s.failing.Store(f)
 	r.err, r.noted = err, true
 }
 

@@ -2,21 +2,17 @@ package authtrip
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/authtrip/internal/seal"
 )
 
 // ErrSealed is returned by a [Sealed] and a [SealedCache] for a value that none
 // of its keys opens: it was sealed with another key, it was changed, or it was
 // copied from another key of the store. The value is kept.
-var ErrSealed = errors.New("authtrip: value does not open")
+var ErrSealed = seal.Err
 
 // A Sealed is a [Store] that saves values, encrypted, in another one. Its Store and
 // Keys must be set. It is safe for concurrent use if Store is, and must not be
@@ -67,7 +63,7 @@ func (s *Sealed) Load(ctx context.Context, key string) ([]byte, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	value, err := k.open(key, b)
+	value, err := k.Open(key, b)
 	if err != nil {
 		return nil, version, err // the version, so that it can be replaced
 	}
@@ -80,7 +76,7 @@ func (s *Sealed) Save(ctx context.Context, key string, value []byte, version str
 	if err != nil {
 		return "", err
 	}
-	b, err := k.seal(key, value)
+	b, err := k.Seal(key, value)
 	if err != nil {
 		return "", err
 	}
@@ -106,7 +102,7 @@ func (s *Sealed) SaveFor(ctx context.Context, key string, value []byte, version 
 	if !ok {
 		return "", fmt.Errorf("authtrip: Sealed.Store cannot drop records by itself: %w", errors.ErrUnsupported)
 	}
-	b, err := k.seal(key, value)
+	b, err := k.Seal(key, value)
 	if err != nil {
 		return "", err
 	}
@@ -159,7 +155,7 @@ func (s *Sealed) WatchKeys(ctx context.Context) (<-chan string, func(key string)
 	}, nil
 }
 
-func (s *Sealed) sealer(key string) (k sealer, name string, err error) {
+func (s *Sealed) sealer(key string) (k seal.Sealer, name string, err error) {
 	if s.Store == nil {
 		return k, "", errors.New("authtrip: Sealed.Store is nil")
 	}
@@ -191,7 +187,7 @@ func (c *SealedCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.open(key, b)
+	return k.Open(key, b)
 }
 
 // Set implements [Cache].
@@ -200,7 +196,7 @@ func (c *SealedCache) Set(ctx context.Context, key string, value []byte, ttl tim
 	if err != nil {
 		return err
 	}
-	b, err := k.seal(key, value)
+	b, err := k.Seal(key, value)
 	if err != nil {
 		return err
 	}
@@ -217,136 +213,29 @@ func (c *SealedCache) Take(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.open(key, b)
+	return k.Open(key, b)
 }
 
-func (c *SealedCache) sealer(key string) (k sealer, name string, err error) {
+func (c *SealedCache) sealer(key string) (k seal.Sealer, name string, err error) {
 	if c.Cache == nil {
 		return k, "", errors.New("authtrip: SealedCache.Cache is nil")
 	}
 	return newSealer("SealedCache", c.Keys, c.NameKey, key)
 }
 
-// sealKeyLen is the length of all keys, in bytes.
-const sealKeyLen = 32
-
-// sealFormat begins a sealed value. After it come keyIDLen bytes that tell which
-// key sealed it, and what AES-GCM made of the value: nonce, ciphertext, tag.
-const (
-	sealFormat = "ats\x01"
-	keyIDLen   = 8
-)
-
-// sealer seals and opens values.
-type sealer struct {
-	label string // what this sealer's values are, so that a cached one is no record
-	keys  [][]byte
-}
-
 // newSealer returns a sealer of the type named owner, and under which name its
 // store has key.
-func newSealer(owner string, keys [][]byte, nameKey []byte, key string) (k sealer, name string, err error) {
-	if len(keys) == 0 {
-		return k, "", fmt.Errorf("authtrip: %s.Keys is empty", owner)
+func newSealer(owner string, keys [][]byte, nameKey []byte, key string) (k seal.Sealer, name string, err error) {
+	k = seal.Sealer{Label: "authtrip " + owner, Keys: keys}
+	if err = k.Check(); err != nil {
+		return k, "", fmt.Errorf("authtrip: %s.Keys%w", owner, err)
 	}
-	for i, b := range keys {
-		if len(b) != sealKeyLen {
-			return k, "", fmt.Errorf("authtrip: %s.Keys[%d] has %d bytes, want %d", owner, i, len(b), sealKeyLen)
-		}
-	}
-	k = sealer{label: "authtrip " + owner, keys: keys}
 	switch len(nameKey) {
 	case 0:
-		return k, hashed(k.label, key), nil
-	case sealKeyLen:
-		name, err = k.hidden(nameKey, key)
+		return k, hashed(k.Label, key), nil
+	case seal.KeyLen:
+		name, err = k.Hidden(nameKey, key)
 		return k, name, err
 	}
-	return k, "", fmt.Errorf("authtrip: %s.NameKey has %d bytes, want %d or none", owner, len(nameKey), sealKeyLen)
-}
-
-// hidden hashes key with a secret.
-func (k sealer) hidden(nameKey []byte, key string) (string, error) {
-	secret, err := hkdf.Key(sha256.New, nameKey, nil, k.label+" names", sha256.Size)
-	if err != nil {
-		return "", fmt.Errorf("authtrip: hashing a key: %w", err)
-	}
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(key))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), nil
-}
-
-// seal encrypts a value, with the first key.
-func (k sealer) seal(key string, value []byte) ([]byte, error) {
-	id, err := k.id(k.keys[0])
-	if err != nil {
-		return nil, err
-	}
-	aead, err := k.aead(k.keys[0], key)
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, 0, len(sealFormat)+keyIDLen+len(value)+aead.Overhead())
-	b = append(b, sealFormat...)
-	b = append(b, id...)
-	return aead.Seal(b, nil, value, k.about(key)), nil
-}
-
-// open decrypts what seal returned, with the key that sealed it.
-func (k sealer) open(key string, sealed []byte) ([]byte, error) {
-	const head = len(sealFormat) + keyIDLen
-	if len(sealed) < head || string(sealed[:len(sealFormat)]) != sealFormat {
-		return nil, fmt.Errorf("%w: it is not sealed", ErrSealed)
-	}
-	for _, secret := range k.keys {
-		id, err := k.id(secret)
-		if err != nil {
-			return nil, err
-		}
-		if string(id) != string(sealed[len(sealFormat):head]) {
-			continue
-		}
-		aead, err := k.aead(secret, key)
-		if err != nil {
-			return nil, err
-		}
-		value, err := aead.Open(make([]byte, 0, len(sealed)), nil, sealed[head:], k.about(key))
-		if err != nil {
-			return nil, fmt.Errorf("%w: it was changed, or is another key's", ErrSealed)
-		}
-		return value, nil
-	}
-	return nil, fmt.Errorf("%w: it was sealed with a key that is not in Keys", ErrSealed)
-}
-
-// id names a secret, and tells nothing about it.
-func (k sealer) id(secret []byte) ([]byte, error) {
-	id, err := hkdf.Key(sha256.New, secret, nil, k.label+" key id", keyIDLen)
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: naming a key: %w", err)
-	}
-	return id, nil
-}
-
-// aead returns what seals values under key. The number of values that one key of
-// AES-GCM may seal with random nonces, 2^32, is thereby that of one record.
-func (k sealer) aead(secret []byte, key string) (cipher.AEAD, error) {
-	own, err := hkdf.Key(sha256.New, secret, nil, k.label+" value\x00"+key, sealKeyLen)
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: deriving a key: %w", err)
-	}
-	block, err := aes.NewCipher(own)
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: deriving a key: %w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, fmt.Errorf("authtrip: deriving a key: %w", err)
-	}
-	return aead, nil
-}
-
-// about is what a value is sealed together with: it opens nowhere else.
-func (k sealer) about(key string) []byte {
-	return []byte(sealFormat + k.label + "\x00" + key)
+	return k, "", fmt.Errorf("authtrip: %s.NameKey has %d bytes, want %d or none", owner, len(nameKey), seal.KeyLen)
 }

@@ -193,7 +193,8 @@ func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.
 	case tok == nil || tok.AccessToken == "":
 		return lifecycle.Unknown, nil, &RefreshError{Err: errors.New("the Refresher returned no access token"), ambiguous: true}
 	}
-	if err := continues(known, tok); err != nil {
+	tok, err = continues(known, tok)
+	if err != nil {
 		return lifecycle.Refusal, nil, &RefreshError{Err: fmt.Errorf("%w: %w", ErrSessionEnded, err)}
 	}
 	if !tok.Expiry.IsZero() && !tok.Expiry.After(time.Now()) {
@@ -217,17 +218,22 @@ func ambiguity(err error) lifecycle.Outcome {
 	return lifecycle.Unclear
 }
 
-// continues holds a refreshed ID token against that of the login. Rule 32.
-func continues(known *record, tok *oauth2.Token) error {
+// continues holds a refreshed ID token against that of the login. Rule 32. One that cannot
+// be read says nothing of who it is about: it is left out of tok, so that the one from before
+// stays, and the session goes on (rule 54).
+func continues(known *record, tok *oauth2.Token) (*oauth2.Token, error) {
 	raw := extra(tok, "id_token")
-	if raw == "" || known == nil || known.Original == nil {
-		return nil
+	if raw == "" || known == nil {
+		return tok, nil
 	}
 	claims, err := wire.ParseIDClaims(raw)
 	if err != nil {
-		return err
+		return wire.Without(tok, "id_token"), nil //nolint:nilerr // see above
 	}
-	return claims.Continues(*known.Original)
+	if known.Original == nil {
+		return tok, nil
+	}
+	return tok, claims.Continues(*known.Original)
 }
 
 // unknown adds to an error that the outcome of the send is unknown.

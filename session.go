@@ -341,34 +341,52 @@ func (s *session) replace(ctx context.Context, next func(known *record) *record)
 
 // close stops what the session would do later, and does it now as far as it can.
 func (s *session) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.work
-	if w == nil {
-		return
-	}
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
-	}
-	if w.memory.Newest == lifecycle.Settled || w.held == nil {
+	held := s.unsaved()
+	if held == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
 	there := s.shelf().load(ctx)
-	if there.rec != nil && there.rec.position().Compare(w.held.position()) < 0 || there.said == lifecycle.HasNothing {
-		draft := lifecycle.Record{Position: w.held.position(), Marking: lifecycle.Marking{There: true}}
-		_, _ = s.shelf().save(ctx, w.held.drawn(draft, nil), there.version)
+	if there.rec != nil && there.rec.position().Compare(held.position()) < 0 || there.said == lifecycle.HasNothing {
+		draft := lifecycle.Record{Position: held.position(), Marking: lifecycle.Marking{There: true}}
+		_, _ = s.shelf().save(ctx, held.drawn(draft, nil), there.version)
 	}
 }
 
-// pinned reports whether this process must not forget the session.
-func (s *session) pinned() bool {
+// unsaved stops the timer, and returns the newest record if the Store does not have it.
+func (s *session) unsaved() *record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.work
-	return s.busy.Load() || w != nil && (w.memory.Newest != lifecycle.Settled || w.memory.Doubt || !w.sends.open.IsZero())
+	if w == nil {
+		return nil
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if w.memory.Newest == lifecycle.Settled {
+		return nil
+	}
+	return w.held
+}
+
+// pinned reports whether this process must not forget the session, and whether a marker of
+// its own stays in the Store. A doubt that the Store knows of, any other process knows too.
+func (s *session) pinned() (pinned, doubt bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.work
+	switch {
+	case s.busy.Load():
+		return true, false
+	case w == nil:
+		return false, false
+	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
+		return true, false
+	}
+	return false, w.memory.Doubt && !w.seen.doubt // its timer goes on: a lost record may have to be put back
 }
 
 // newest returns the newest record that is known here.

@@ -20,6 +20,7 @@ type snapshot struct {
 	of     *session // whose it is; nil if a third-party source made the token
 	token  *oauth2.Token
 	header []string // the Authorization header's value; shared, cap 1
+	prover Prover   // of a bound token; nil of any other
 	err    error    // why there is no header
 	rec    *record  // what the Store holds of it
 	login  string   // the record's: the same until another user may have logged in; "": not known
@@ -97,9 +98,14 @@ func newSnapshot(of *session, rec *record, early time.Duration) *snapshot {
 	now := time.Now()
 	own := *rec
 	snap := &snapshot{of: of, token: rec.token(), rec: &own, login: rec.Login, born: now}
-	if snap.header, snap.err = authorization(snap.token); snap.err == nil {
+	if isBound(snap.token) {
+		snap.bind(snap.binder())
+	} else {
+		snap.header, snap.err = authorization(snap.token)
+	}
+	if snap.err == nil {
 		// The token is the header's tail: among many users, half the memory.
-		snap.token.AccessToken = snap.header[0][len(bearer):]
+		snap.token.AccessToken = snap.header[0][len(snap.header[0])-len(rec.AccessToken):]
 		own.AccessToken = text(snap.token.AccessToken)
 	}
 	switch {
@@ -153,15 +159,23 @@ func earlyShare(early, total time.Duration) time.Duration {
 	return d - time.Duration(random(int64(d)/5+1))
 }
 
-const bearer = "Bearer "
+const (
+	bearer     = "Bearer "
+	dpopScheme = "DPoP "
+)
 
 // authorization is the value of the Authorization header, built once for all
 // requests. Its capacity is 1, so that nobody can append to it in place.
 func authorization(tok *oauth2.Token) ([]string, error) {
-	switch {
-	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "bearer"):
+	if tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "bearer") {
 		return nil, fmt.Errorf("authtrip: token has type %q, want Bearer", wire.Clean(tok.TokenType))
-	case tok.AccessToken == "":
+	}
+	return headerValue(bearer, tok)
+}
+
+// headerValue is a scheme with a space after it, and the token.
+func headerValue(scheme string, tok *oauth2.Token) ([]string, error) {
+	if tok.AccessToken == "" {
 		return nil, errors.New("authtrip: token has no access token")
 	}
 	for i := range tok.AccessToken {
@@ -169,5 +183,5 @@ func authorization(tok *oauth2.Token) ([]string, error) {
 			return nil, fmt.Errorf("authtrip: access token has a character at position %d that no header can carry", i)
 		}
 	}
-	return append(make([]string, 0, 1), bearer+tok.AccessToken), nil
+	return append(make([]string, 0, 1), scheme+tok.AccessToken), nil
 }

@@ -2,6 +2,7 @@ package authtrip
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -54,8 +55,8 @@ type Sources struct {
 	recent, before map[string]*session
 	timer          *time.Timer // rotates the two; nil while there is nothing
 	closed         bool
-	watched        *watchIndex // while there is a Watch
-	set            *settings   // of Each; nil until it is needed
+	watched        []*watchIndex // of each Watch
+	set            *settings     // of Each; nil until it is needed
 
 	flights flight.Group[*snapshot] // of all, by key
 	late    sync.WaitGroup
@@ -70,18 +71,10 @@ func WithKey(ctx context.Context, key string) context.Context {
 }
 
 // Source returns the Source of the session under key: to set a token after a login, to
-// forget it, to see how it fares. It is cheap, and need not be kept or closed. What
-// is wrong, such as a New that fails, is returned by the methods of the result.
-func (s *Sources) Source(key string) *Source {
-	handle := &Source{Key: key, many: true}
-	own, err := s.session(key)
-	if err != nil {
-		handle.bad = err
-	} else {
-		handle.of.Store(own)
-	}
-	return handle
-}
+// forget it, to see how it fares. It is cheap, and need not be kept or closed; one that
+// is kept stays good for as long as Sources is. What is wrong, such as a New that fails,
+// is returned by the methods of the result.
+func (s *Sources) Source(key string) *Source { return &Source{Key: key, among: s} }
 
 // TokenContext returns the token of the key in ctx, as [Source.TokenContext] does.
 func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
@@ -265,8 +258,8 @@ func (s *Sources) place(own *session) (*session, error) {
 		s.recent = make(map[string]*session)
 	}
 	s.recent[own.name] = own
-	if s.watched != nil {
-		s.watched.add(own.name)
+	for _, index := range s.watched {
+		index.add(own.name)
 	}
 	s.arm()
 	return own, nil
@@ -277,13 +270,22 @@ func (s *Sources) place(own *session) (*session, error) {
 func (s *Sources) rotate() {
 	dropped := s.before
 	s.before, s.recent = s.recent, make(map[string]*session)
+	doubts := false
 	for name, own := range dropped {
-		if own.pinned() {
+		pinned, doubt := own.pinned()
+		if pinned {
 			s.recent[name] = own
 		}
+		doubts = doubts || doubt
 	}
-	if s.watched != nil {
-		s.watched.renew(s.recent, s.before)
+	if doubts && s.set != nil {
+		// To who comes after them, their markers are another process's.
+		next := *s.set
+		next.owner = rand.Text()
+		s.set = &next
+	}
+	for _, index := range s.watched {
+		index.renew(s.recent, s.before)
 	}
 }
 

@@ -296,3 +296,154 @@ func TestCloseSavesAllSessionsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A handle that was kept acted on a session that had been dropped from memory: after a login by it, requests
+// still carried the old token.
+func TestKeptHandleFollowsItsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fail atomic.Pointer[error]
+		users := &authtrip.Sources{Each: authtrip.Source{Store: new(authtrip.MemoryStore), Refresher: counted(&fail)}}
+		kept := users.Source("alice")
+		tok := func(name string) *oauth2.Token {
+			return &oauth2.Token{AccessToken: name, RefreshToken: "r" + name, Expiry: time.Now().Add(24 * time.Hour)}
+		}
+		if err := kept.SetToken(t.Context(), tok("first")); err != nil {
+			t.Fatal(err)
+		}
+		ctx := authtrip.WithKey(t.Context(), "alice")
+		same := func(what string) {
+			t.Helper()
+			wait(time.Hour) // the session is dropped
+			got, err := users.TokenContext(ctx)
+			mine, mineErr := kept.TokenContext(t.Context())
+			if err != nil || mineErr != nil || got != mine {
+				t.Errorf("after %s: the handle has another token than the requests (%v, %v)", what, err, mineErr)
+			}
+		}
+		same("a login")
+		if err := kept.SetToken(t.Context(), tok("second")); err != nil {
+			t.Fatal(err)
+		}
+		same("another login")
+		if _, err := kept.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		same("a refresh")
+		old, err := kept.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Hour)
+		kept.Invalidate(old)
+		if got, err := users.TokenContext(ctx); err != nil || got.AccessToken == old.AccessToken {
+			t.Errorf("after Invalidate the requests carry the rejected token (%v)", err)
+		}
+		wait(time.Hour)
+		old, err = users.TokenContext(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users.Source("alice").Invalidate(old) // one that was not used before
+		if got, err := users.TokenContext(ctx); err == nil && got == old {
+			t.Error("after Invalidate by a new handle the requests carry the rejected token")
+		}
+		wait(time.Hour)
+		_, _ = users.TokenContext(ctx)
+		if _, err := kept.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = users.TokenContext(ctx)
+		wantIs(t, err, authtrip.ErrLoggedOut)
+		if st := kept.Status(); st.State != authtrip.StateLoggedOut {
+			t.Errorf("Status().State = %s", st.State)
+		}
+		_ = users.Close()
+		_, err = kept.Token()
+		wantIs(t, err, authtrip.ErrClosed)
+		wantIs(t, kept.Status().Err, authtrip.ErrClosed)
+	})
+}
+
+// A New that had failed once failed for ever for those who had the handle.
+func TestHandleAsksNewAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fail atomic.Pointer[error]
+		down := errors.New("down")
+		broken := true
+		users := &authtrip.Sources{New: func(key string) (*authtrip.Source, error) {
+			if broken {
+				return nil, down
+			}
+			return &authtrip.Source{Store: new(authtrip.MemoryStore), Key: key, Refresher: counted(&fail)}, nil
+		}}
+		defer users.Close()
+		kept := users.Source("alice")
+		wantIs(t, kept.SetToken(t.Context(), &oauth2.Token{AccessToken: "a"}), down)
+		broken = false
+		if err := kept.SetToken(t.Context(), &oauth2.Token{AccessToken: "a"}); err != nil {
+			t.Errorf("SetToken() = %v", err)
+		}
+	})
+}
+
+// A session in doubt stayed in memory until its user came back.
+func TestSessionsInDoubtDoNotPileUp(t *testing.T) {
+	for _, lost := range []error{errors.New("connection reset"), status(http.StatusBadGateway)} {
+		synctest.Test(t, func(t *testing.T) {
+			var made atomic.Int32
+			var fail atomic.Pointer[error]
+			store := new(authtrip.MemoryStore)
+			users := &authtrip.Sources{New: func(key string) (*authtrip.Source, error) {
+				made.Add(1)
+				return &authtrip.Source{Store: store, Key: key, Refresher: counted(&fail)}, nil
+			}}
+			defer users.Close()
+			ctx := authtrip.WithKey(t.Context(), "alice")
+			if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{RefreshToken: "r"}); err != nil {
+				t.Fatal(err)
+			}
+			failing(&fail, lost)
+			_, err := users.TokenContext(ctx)
+			wantIs(t, err, authtrip.ErrInDoubt)
+			before := made.Load()
+			wait(time.Hour)
+			fail.Store(nil)
+			if _, err := users.TokenContext(ctx); err != nil {
+				t.Errorf("TokenContext() = %v", err)
+			}
+			if made.Load() == before {
+				t.Error("the session was not dropped")
+			}
+		})
+	}
+}
+
+// It forgets nothing: who comes back before the access token has expired does not send the
+// refresh token that may be used.
+func TestDroppedDoubtIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		users := &authtrip.Sources{Each: authtrip.Source{GracePeriod: time.Nanosecond, Store: new(authtrip.MemoryStore), Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			asked.Add(1)
+			return nil, errors.New("connection reset")
+		})}}
+		defer users.Close()
+		ctx := authtrip.WithKey(t.Context(), "alice")
+		if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{AccessToken: "a", RefreshToken: "r", Expiry: time.Now().Add(10 * time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = users.Source("alice").Refresh(t.Context())
+		wait(time.Minute)
+		wait(9*time.Hour + 56*time.Minute) // it is due for refresh, and dropped
+		before := asked.Load()
+		for range 10 {
+			if _, err := users.TokenContext(ctx); err != nil {
+				t.Errorf("TokenContext() = %v", err)
+			}
+			wait(10 * time.Second)
+		}
+		if n := asked.Load() - before; n != 0 {
+			t.Errorf("the refresh token was sent %d times more", n)
+		}
+	})
+}

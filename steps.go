@@ -165,10 +165,7 @@ func (r *round) save() {
 	case err == nil:
 		w.memory.Saved(draft)
 		r.rec, r.version = rec, next
-		w.seen = sighting{}
-		if rec.Marker.binds() {
-			w.seen.see(next)
-		}
+		w.seen.read(rec, next)
 	case errors.Is(err, ErrConflict) && r.mayLose():
 		w.memory.Conflicted()
 	default:

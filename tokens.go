@@ -30,7 +30,13 @@ func tokensOf(src oauth2.TokenSource) tokens {
 }
 
 // rejected implements tokens.
-func (s *Source) rejected(snap *snapshot) { snap.of.reject(snap) }
+func (s *Source) rejected(snap *snapshot) {
+	if s.among != nil {
+		s.among.rejected(snap)
+		return
+	}
+	snap.of.reject(snap)
+}
 
 // accepted implements tokens.
 func (s *Source) accepted(snap *snapshot) { snap.judge(true) }

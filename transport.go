@@ -166,12 +166,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out.Header["Authorization"] = try.snap.header
 	try.out = out
+	if try.snap.prover != nil {
+		if err = try.snap.authorize(out); err != nil {
+			closeBody(req)
+			return nil, err
+		}
+	}
 	if req.Body != nil && req.GetBody == nil {
 		if try.kept = t.keepBody(out); try.kept != nil {
 			defer try.kept.release()
 		}
 	}
-	resp, err := t.send(out)
+	var resp *http.Response
+	if try.snap.prover != nil {
+		resp, err = t.sendProven(req.Context(), out, try, try.snap)
+	} else {
+		resp, err = t.send(out)
+	}
 	if err != nil {
 		if try.kept != nil && req.Context().Err() != nil {
 			err = context.Cause(req.Context()) // and not what became of the body for it

@@ -170,9 +170,10 @@ func TestRefusedResponsesConnectionIsReused(t *testing.T) {
 			_ = authtriptest.ReadEcho(t, w.do(t, http.MethodPost, strings.NewReader("hello"), nil))
 		}
 		// Over HTTP/1.1 the token request needs one too, while the refused
-		// response waits unread.
-		if got := w.site.Connections(); got > 2 {
-			t.Errorf("connections = %d, want at most 2", got)
+		// response waits unread; and net/http has a connection back a moment after its
+		// answer was read, which may be too late for the next request.
+		if got := w.site.Connections(); got > 5 {
+			t.Errorf("connections = %d for 61 requests, want at most 5", got)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package authtrip_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -122,5 +123,30 @@ func TestSuccessorGoesOverTheTokenThatWasSpentForIt(t *testing.T) {
 		wait(time.Minute)
 		wantLive(t, r, store)
 		r.wantTokenRequests(t, 1)
+	})
+}
+
+// Close held the session's lock while the Store hung: Status hung with it.
+func TestStatusDoesNotWaitForClose(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		src := replicas(r, 1, store)[0]
+		src.AllowRefreshWithoutStore = true
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		store.before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		wait(15 * time.Second)
+		go func() { _ = src.Close() }()
+		wait(100 * time.Millisecond)
+		began := time.Now()
+		src.Status()
+		if d := time.Since(began); d != 0 {
+			t.Errorf("Status() took %v", d)
+		}
 	})
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+
+	"example.com/authtrip/internal/flight"
 )
 
 // A Watcher is a [Store] that can tell when a record was changed. It is found by
@@ -23,7 +26,7 @@ type Watcher interface {
 // noticed at once, and a record that the Store has lost is put back. Without it, or
 // where the Store's message is lost, that is noticed at the next refresh.
 //
-// It blocks, so it is for a goroutine of the caller's. A Store that is no
+// It blocks, so it is for a goroutine of the caller's; with Close it ends with [ErrClosed]. A Store that is no
 // [Watcher] is an error that is [errors.ErrUnsupported].
 func (s *Source) Watch(ctx context.Context) error {
 	own, err := s.session()
@@ -34,6 +37,8 @@ func (s *Source) Watch(ctx context.Context) error {
 	if !ok || !own.set.shared { // nobody else changes what is in this process's memory
 		return fmt.Errorf("authtrip: Source.Watch: Store is no Watcher: %w", errors.ErrUnsupported)
 	}
+	ctx, cancel := own.set.flights.UntilClosed(ctx)
+	defer cancel()
 	changed, err := w.Watch(ctx, own.key)
 	if err != nil {
 		return fmt.Errorf("authtrip: Source.Watch: %w", err)
@@ -44,14 +49,22 @@ func (s *Source) Watch(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return errors.New("authtrip: Source.Watch: the Store has ended the watch: call Watch again")
 	}
-	return context.Cause(ctx)
+	return watchEnd(ctx)
+}
+
+// watchEnd is the cause of the end of a watch.
+func watchEnd(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, flight.ErrClosed) {
+		return err
+	}
+	return ErrClosed
 }
 
 // Watch follows the sessions in memory, as [Source.Watch] does one, over one connection to
 // the Store of Each, which has to be a [KeysWatcher]. A Store that is none, and sessions
 // that New makes, are an error that is [errors.ErrUnsupported].
 //
-// It blocks until ctx ends, and returns the cause.
+// It blocks until ctx ends, and returns the cause, or [ErrClosed] after Close.
 func (s *Sources) Watch(ctx context.Context) error {
 	if s.New != nil {
 		return fmt.Errorf("authtrip: Sources.Watch: New may give each session another Store: %w", errors.ErrUnsupported)
@@ -64,15 +77,15 @@ func (s *Sources) Watch(ctx context.Context) error {
 	if !ok || !set.shared {
 		return fmt.Errorf("authtrip: Sources.Watch: Store is no KeysWatcher: %w", errors.ErrUnsupported)
 	}
+	ctx, cancel := s.flights.UntilClosed(ctx)
+	defer cancel()
 	changed, name, err := w.WatchKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("authtrip: Sources.Watch: %w", err)
 	}
-	s.mu.Lock()
 	index := &watchIndex{name: name}
-	index.renew(s.recent, s.before)
-	s.watched = index
-	s.mu.Unlock()
+	s.follow(index)
+	defer s.unfollow(index)
 	var looks sync.WaitGroup
 	turns := make(chan struct{}, maxLooks)
 	for name := range changed {
@@ -88,7 +101,21 @@ func (s *Sources) Watch(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return errors.New("authtrip: Sources.Watch: the Store has ended the watch: call Watch again")
 	}
-	return context.Cause(ctx)
+	return watchEnd(ctx)
+}
+
+// follow keeps an index up to date until unfollow: of each Watch there is one.
+func (s *Sources) follow(x *watchIndex) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x.renew(s.recent, s.before)
+	s.watched = append(s.watched, x)
+}
+
+func (s *Sources) unfollow(x *watchIndex) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = slices.DeleteFunc(s.watched, func(other *watchIndex) bool { return other == x })
 }
 
 // maxLooks is how many sessions are looked at in the Store at once.

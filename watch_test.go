@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"example.com/authtrip"
 )
 
@@ -151,5 +153,92 @@ func TestLostRecordThatCouldNotBePutBackIsPutBackLater(t *testing.T) {
 		down.Store(false)
 		wait(5 * time.Second)
 		wantLive(t, r, store)
+	})
+}
+
+// A look that the Store had not answered stayed the reason of the status, though the next one was answered.
+func TestStatusForgetsALookThatFailed(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = src.Watch(ctx) }()
+		synctest.Wait()
+		var down atomic.Bool
+		store.before = func(context.Context, string) error {
+			if down.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
+		down.Store(true)
+		doc, version, _ := store.MemoryStore.Load(t.Context(), "alice")
+		if _, err := store.MemoryStore.Save(t.Context(), "alice", doc, version); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Second)
+		wantIs(t, src.Status().Err, errStoreDown)
+		down.Store(false)
+		wait(time.Minute)
+		if err := src.Status().Err; err != nil {
+			t.Errorf("Status().Err = %v, but the Store has answered since", err)
+		}
+	})
+}
+
+// A watch went on after Close, and its goroutine with it.
+func TestWatchEndsWithClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fail atomic.Pointer[error]
+		users := &authtrip.Sources{Each: authtrip.Source{Store: new(authtrip.MemoryStore), Refresher: counted(&fail)}}
+		src := &authtrip.Source{Store: new(authtrip.MemoryStore), Key: "alice", Refresher: counted(&fail)}
+		ended := make(chan error, 3)
+		go func() { ended <- src.Watch(t.Context()) }()
+		go func() { ended <- users.Watch(t.Context()) }()
+		go func() { ended <- users.Source("alice").Watch(t.Context()) }()
+		synctest.Wait()
+		_, _ = src.Close(), users.Close()
+		for range 3 {
+			select {
+			case err := <-ended:
+				wantIs(t, err, authtrip.ErrClosed)
+			case <-time.After(time.Minute):
+				t.Fatal("Watch does not end")
+			}
+		}
+	})
+}
+
+// The second watch took the place of the first, which heard no more of sessions that came later.
+func TestTwoWatchesOfSourcesHearOfAllSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fail atomic.Pointer[error]
+		store := new(authtrip.MemoryStore)
+		users := &authtrip.Sources{Each: authtrip.Source{Store: store, Refresher: counted(&fail)}}
+		defer users.Close()
+		elsewhere := &authtrip.Sources{Each: authtrip.Source{Store: store, Refresher: counted(&fail)}}
+		defer elsewhere.Close()
+		for range 2 {
+			go func() { _ = users.Watch(t.Context()) }()
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = users.Watch(ctx) }()
+		synctest.Wait()
+		cancel() // the others go on
+		synctest.Wait()
+		if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{AccessToken: "a", Expiry: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := elsewhere.Source("alice").Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, err := users.Source("alice").Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
 	})
 }

@@ -54,15 +54,16 @@ func (s *sends) within(grace time.Duration) bool {
 type sighting struct {
 	version string
 	since   time.Time
+	doubt   bool // there is a doubt without a marker that binds
 }
 
-// read takes what the Store said: only a marker has to be watched.
-func (g *sighting) read(there reading) {
-	if there.rec == nil || !there.rec.Marker.binds() {
-		*g = sighting{}
+// read takes what is in the Store: only a marker that binds has to be watched.
+func (g *sighting) read(rec *record, version string) {
+	if rec == nil || !rec.Marker.binds() {
+		*g = sighting{doubt: rec != nil && rec.Marker != nil}
 		return
 	}
-	g.see(there.version)
+	g.see(version)
 }
 
 func (g *sighting) see(version string) {
@@ -82,7 +83,7 @@ func (w *work) read(there reading, known *record) {
 		}
 	}
 	w.memory.Loaded(there.said, found, twin)
-	w.seen.read(there)
+	w.seen.read(there.rec, there.version)
 }
 
 // settle forgets what belongs to a record that is not the newest any more.
@@ -108,6 +109,8 @@ type failure struct {
 	row   int // how many in succession
 	// Of an attempt that was not made, as the token endpoint is down for all sessions:
 	postponed bool
+	// Of a load of the Store: it is over when the next one is answered.
+	load bool
 	// Of a round that could do nothing while the token is usable: it holds up no other
 	// once that is over.
 	idle bool

@@ -31,7 +31,7 @@
 //
 // A directory that is missing is an empty store, as at the first start of a
 // program: nobody has logged in yet. That is wrong for a file system that is not
-// mounted. A [authtrip.Source] that has a token in memory then saves it again, in
+// mounted. An [authtrip.Source] that has a token in memory then saves it again, in
 // the wrong place; one that has none reports that there is no session, until the
 // file system is mounted and the program restarted. A Store guards against it:
 //

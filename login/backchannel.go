@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -82,7 +83,7 @@ func (c *Client) verifyLogout(ctx context.Context, raw string) (*LogoutToken, ti
 		return nil, none, refuse("logout_token typ", "is not that of a logout token", typeLogoutToken, typ)
 	}
 	claims := new(logoutClaims)
-	if err = decodeExact(payload, claims, claimMatters); err != nil {
+	if err = exact.Decode(payload, claims, claimMatters); err != nil {
 		return nil, none, &CheckError{Check: "logout_token claims", Reason: "cannot be read", Err: err}
 	}
 	ends, err := c.checkLogout(claims, payload)
@@ -100,7 +101,7 @@ func (c *Client) checkLogout(claims *logoutClaims, payload []byte) (ends time.Ti
 	wrong := func(claim, reason string) (time.Time, error) {
 		return time.Time{}, &CheckError{Check: "logout_token " + claim, Reason: reason}
 	}
-	all, _, err := members(payload)
+	all, _, err := exact.Members(payload)
 	_, hasNonce := all["nonce"]
 	event := strings.TrimSpace(string(claims.Events[eventLogout]))
 	now := time.Now()

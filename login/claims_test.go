@@ -2,6 +2,7 @@ package login_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"example.com/authtrip"
 	"example.com/authtrip/login"
 )
 
@@ -77,14 +79,18 @@ func TestRule62ClaimsHaveExactNames(t *testing.T) {
 	}
 }
 
-// At a refresh too.
+// At a refresh too. With a claim twice the token cannot be read: it is left out, and the
+// session goes on as the one of before, as with a token that is no JWT at all.
 func TestRule62ClaimsOfARefreshedIDToken(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(string) string{
 		"SUB hides another sub": func(s string) string {
 			return strings.Replace(s[:len(s)-1], `"sub":"alice"`, `"sub":"mallory"`, 1) + `,"SUB":"alice"}`
 		},
-		"sub twice": func(s string) string { return `{"sub":"mallory",` + s[1:] },
+		"sub twice":   func(s string) string { return `{"sub":"mallory",` + s[1:] },
+		"no claims":   func(string) string { return "[1]" },
+		"not base64":  nil,
+		"not a token": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,9 +100,23 @@ func TestRule62ClaimsOfARefreshedIDToken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			signRaw(o, edit)
-			if _, err := c.RefreshToken().Refresh(t.Context(), s.Token); err == nil {
-				t.Error("the refresh was taken")
+			switch name {
+			case "not base64":
+				o.sign = func(map[string]any) string { return "a.!.c" }
+			case "not a token":
+				o.token = func(m map[string]any) { m["id_token"] = 7 }
+			default:
+				signRaw(o, edit)
+			}
+			tok, err := c.RefreshToken().Refresh(t.Context(), s.Token)
+			if name == "SUB hides another sub" {
+				if !errors.Is(err, authtrip.ErrReauthRequired) {
+					t.Errorf("the refresh was taken: %v", err)
+				}
+				return
+			}
+			if err != nil || tok.RefreshToken == s.Token.RefreshToken || tok.Extra("id_token") != nil {
+				t.Errorf("want a new token without an ID token, got %v", err)
 			}
 		})
 	}

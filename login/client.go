@@ -87,6 +87,14 @@ type Client struct {
 	// so in any case for the two methods with a certificate. Requests go to the
 	// endpoints that the metadata has for such clients.
 	CertificateBoundTokens bool
+	// DPoP, if set, has the tokens bound to keys (RFC 9449), one for each login, which the
+	// session's record keeps: an [example.com/authtrip/dpop.Keys]. The authorization
+	// request names the key, the code, the refresh token and user info go with a proof,
+	// and a token of another type is refused.
+	DPoP authtrip.Binder
+	// Profile, if set, demands what a security profile does: [FAPI2]. Where the metadata or
+	// this Client lacks a part, every method that would send something is an error.
+	Profile Profile
 	// AssertionFunc, if set, replaces Key: it returns the client's assertion (RFC 7523,
 	// section 2.2) that somebody else has signed, such as a Kubernetes projected token or
 	// that of a cloud's workload identity. It is asked for each request, and the
@@ -125,6 +133,9 @@ type Client struct {
 	// SignRequests signs each authorization request with Key (RFC 9101), so that no
 	// browser can change it. It is done in any case if the metadata requires it.
 	SignRequests bool
+	// SignedResponses has each authorization response come as a JWT that the server has
+	// signed (JARM, response_mode=jwt), and takes no other.
+	SignedResponses bool
 	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
 	// those of the metadata. "none" and the symmetric ones never are.
 	IDTokenAlgs []string
@@ -193,7 +204,11 @@ func (c *Client) metadata(ctx context.Context) (*Metadata, error) {
 	if err := c.Provider.check(); err != nil {
 		return nil, err
 	}
-	return c.Provider.Metadata(ctx)
+	m, err := c.Provider.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m, c.checkProfile(m)
 }
 
 func (c *Client) httpClient() *http.Client {

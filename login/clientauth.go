@@ -270,8 +270,8 @@ func (a *clientAuth) signingKey(ctx context.Context) (jose.SigningKey, error) {
 }
 
 func (a *clientAuth) keyAlg() (jose.SignatureAlgorithm, error) {
-	if a.KeyAlg != "" {
-		return jose.SignatureAlgorithm(a.KeyAlg), nil
+	if alg := a.fapiKeyAlg(); alg != "" {
+		return jose.SignatureAlgorithm(alg), nil
 	}
 	return keyAlg(a.Key.Public(), a.algs)
 }

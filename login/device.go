@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 const (
@@ -75,8 +77,19 @@ func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 	if a.status != http.StatusOK {
 		return nil, a.fail(endpointDevice, errors.New("want status 200"))
 	}
+	// Rule 62, which x/oauth2 does not know.
+	var matter struct {
+		DeviceCode string `json:"device_code"`
+		UserCode   string `json:"user_code"`
+		URI        string `json:"verification_uri"`
+		Complete   string `json:"verification_uri_complete"`
+	}
 	d := new(oauth2.DeviceAuthResponse)
-	if err := a.decode(d); err != nil {
+	err := exact.Decode(a.body, &matter, exact.Every)
+	if err == nil {
+		err = json.Unmarshal(exact.Only(a.body, deviceMatters), d)
+	}
+	if err != nil {
 		return nil, a.fail(endpointDevice, errors.New("the answer is not that of RFC 8628"))
 	}
 	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
@@ -86,6 +99,14 @@ func (c *Client) readDevice(a *answer) (*oauth2.DeviceAuthResponse, error) {
 		return nil, a.fail(endpointDevice, err)
 	}
 	return d, nil
+}
+
+func deviceMatters(name string) bool {
+	switch name {
+	case "device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval":
+		return true
+	}
+	return false
 }
 
 // checkDevice looks at what is shown to a user, in a terminal or as a link.
@@ -137,8 +158,11 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 			return nil, err
 		}
 	}
-	p := newPoll(d)
-	tok, err := p.run(ctx, g)
+	old, err := c.newKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := newPoll(d).run(ctx, g, old)
 	if err != nil {
 		return nil, err
 	}
@@ -165,12 +189,12 @@ func newPoll(d *oauth2.DeviceAuthResponse) *poll {
 	return p
 }
 
-func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+func (p *poll) run(ctx context.Context, g *authtrip.Grant, old *oauth2.Token) (*oauth2.Token, error) {
 	for {
 		if err := p.wait(ctx); err != nil {
 			return nil, err
 		}
-		tok, err := once(ctx, g)
+		tok, err := once(ctx, g, old)
 		if err == nil {
 			return tok, nil
 		}
@@ -181,10 +205,10 @@ func (p *poll) run(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error
 }
 
 // once sends one poll. What it may redeem is redeemed in spite of ctx (Rule 65).
-func once(ctx context.Context, g *authtrip.Grant) (*oauth2.Token, error) {
+func once(ctx context.Context, g *authtrip.Grant, old *oauth2.Token) (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
 	defer cancel()
-	return g.Refresh(ctx, nil)
+	return g.Refresh(ctx, old)
 }
 
 func (p *poll) wait(ctx context.Context) error {

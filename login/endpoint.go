@@ -1,16 +1,17 @@
 package login
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"example.com/authtrip"
+	"example.com/authtrip/internal/identity"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -18,24 +19,12 @@ import (
 // end.
 const endpointTimeout = 30 * time.Second
 
-// quiet returns c without its redirects: an answer that redirects is an error,
-// as credentials would follow. Rule 20.
-func quiet(c *http.Client) *http.Client {
-	q := new(http.Client)
-	if c != nil {
-		*q = *c
-	}
-	q.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	q.Jar = nil
-	return q
-}
-
 // fetch gets a document that a server publishes. A fetch that got no answer is
 // tried once more.
 func fetch(ctx context.Context, c *http.Client, name, at string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: bare(err)}
+		return nil, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
 	}
 	req.Header.Set("Accept", "application/json")
 	a, err := send(c, req, name)
@@ -54,6 +43,7 @@ func fetch(ctx context.Context, c *http.Client, name, at string) ([]byte, error)
 // An answer is a response that was read to its end.
 type answer struct {
 	status    int
+	header    http.Header
 	mediaType string
 	retry     time.Duration
 	body      []byte
@@ -61,13 +51,14 @@ type answer struct {
 
 // send sends a request to an endpoint and reads what it answers.
 func send(c *http.Client, req *http.Request, name string) (*answer, error) {
-	resp, err := quiet(c).Do(req)
+	resp, err := identity.Client(c).Do(req)
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: fmt.Errorf("no answer: %w", bare(err))}
+		return nil, &EndpointError{Endpoint: name, Err: fmt.Errorf("no answer: %w", wire.Cause(err))}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := &answer{
 		status:    resp.StatusCode,
+		header:    resp.Header,
 		mediaType: wire.MediaType(resp.Header),
 		retry:     wire.RetryAfter(resp.Header, time.Now()),
 	}
@@ -76,7 +67,7 @@ func send(c *http.Client, req *http.Request, name string) (*answer, error) {
 	}
 	body, err := wire.ReadAll(resp.Body)
 	if err != nil {
-		return nil, a.fail(name, bare(err))
+		return nil, a.fail(name, wire.Cause(err))
 	}
 	a.body = body
 	return a, nil
@@ -93,6 +84,12 @@ func (a *answer) fail(name string, err error) *EndpointError {
 // post sends form to an endpoint as this client. It is sent once: what it asks
 // for may have been done when the answer is lost.
 func (c *Client) post(ctx context.Context, name string, form url.Values, accept string) (*answer, error) {
+	return c.postBound(ctx, name, form, accept, nil)
+}
+
+// postBound is post with a proof of prover, if there is one, and once more with another
+// proof where the server wants that.
+func (c *Client) postBound(ctx context.Context, name string, form url.Values, accept string, prover authtrip.Prover) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
 	defer cancel()
 	m, err := c.metadata(ctx)
@@ -107,35 +104,41 @@ func (c *Client) post(ctx context.Context, name string, form url.Values, accept 
 	if err != nil {
 		return nil, err
 	}
+	a, again, err := auth.postOnce(ctx, name, endpoint.String(), form, accept, prover)
+	if again {
+		a, _, err = auth.postOnce(ctx, name, endpoint.String(), form, accept, prover)
+	}
+	return a, err
+}
+
+func (a *clientAuth) postOnce(ctx context.Context, name, endpoint string, form url.Values, accept string, prover authtrip.Prover) (got *answer, again bool, err error) {
 	header := http.Header{
 		"Accept":        {accept},
 		"Content-Type":  {"application/x-www-form-urlencoded"},
 		"Cache-Control": {"no-store"},
 	}
-	if err = auth.apply(ctx, header, form); err != nil {
-		return nil, err
+	form = maps.Clone(form) // the client's assertion is another one each time
+	if err = a.apply(ctx, header, form); err != nil {
+		return nil, false, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.String(), strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, &EndpointError{Endpoint: name, Err: bare(err)}
+		return nil, false, &EndpointError{Endpoint: name, Err: wire.Cause(err)}
 	}
 	req.Header = header
-	return send(c.httpClient(), req, name)
-}
-
-// bare returns the error without the URL that net/http puts around it: the
-// query of a URL may hold a secret.
-func bare(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+	if prover == nil {
+		got, err = send(a.httpClient(), req, name)
+		return got, false, err
 	}
-	return err
-}
-
-// decode reads an answer that is a JSON object.
-func (a *answer) decode(v any) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(a.body, " \t\r\n"), []byte("{")) {
-		return errors.New("the answer is not a JSON object")
+	if err = prover.Prove(req); err != nil {
+		return nil, false, fmt.Errorf("login: Client.DPoP: %w", err)
 	}
-	return json.Unmarshal(a.body, v)
+	if got, err = send(a.httpClient(), req, name); err != nil {
+		return nil, false, err
+	}
+	code := ""
+	if got.status >= http.StatusBadRequest {
+		code, _ = wire.Error(got.body)
+	}
+	return got, prover.Answered(req, &http.Response{StatusCode: got.status, Header: got.header}, code), nil
 }

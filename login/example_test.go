@@ -13,10 +13,12 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/login"
@@ -33,7 +35,9 @@ func Example() {
 		return
 	}
 	client := &login.Client{Provider: provider, ID: "my-cli"}
-	session, err := (&login.Loopback{Client: client, Open: browser, Output: io.Discard}).Login(ctx)
+	loopback := &login.Loopback{Client: client}
+	loopback.Open, loopback.Output = browser, io.Discard // not in the README
+	session, err := loopback.Login(ctx)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -166,17 +170,88 @@ func ExampleClient_Exchange() {
 	// login: transaction: the login is over: its state was used before
 }
 
+// A logout forgets the session in the Store, has the server revoke its tokens, and ends
+// that of the server where it has an end_session_endpoint.
+func ExampleHandlers_Logout() {
+	issuer, browser := exampleServer()
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+
+	client := &login.Client{
+		Provider:    &login.Provider{Issuer: issuer},
+		ID:          "my-app",
+		RedirectURL: app.URL + "/callback",
+	}
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: client.RefreshToken(), Store: new(authtrip.MemoryStore)}}
+	var user string // in the application's own session
+	h := &login.Handlers{
+		Client: client,
+		OnLogin: func(_ http.ResponseWriter, r *http.Request, s *login.Session) error {
+			user = s.IDToken.Key()
+			return users.Source(user).SetToken(r.Context(), s.Token)
+		},
+	}
+	h.OnLogout = func(_ http.ResponseWriter, r *http.Request) (*oauth2.Token, error) {
+		// End the application's own session here. What Forget returns is revoked.
+		return users.Source(user).Forget(r.Context())
+	}
+	mux.HandleFunc("GET /login", h.Login)
+	mux.HandleFunc("/callback", h.Callback)
+	mux.HandleFunc("POST /logout", h.Logout)
+
+	if err := browser(context.Background(), app.URL+"/login"); err != nil {
+		fmt.Println(err)
+	}
+	resp, err := http.Post(app.URL+"/logout", "", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	_, err = users.Source(user).Token()
+	fmt.Println("logged out:", errors.Is(err, authtrip.ErrLoggedOut))
+	// Output:
+	// revoked: access_token
+	// logged out: true
+}
+
 // A service in Kubernetes has no secret: the cluster signs who it is, in a file that
 // the kubelet writes anew before it expires.
 func ExampleClient_workloadIdentity() {
-	const file = "/var/run/secrets/tokens/oauth"
+	dir, err := os.MkdirTemp("", "tokens")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "oauth") // such as /var/run/secrets/tokens/oauth
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("the service is", r.FormValue("client_assertion"))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"access_token": "secret", "token_type": "Bearer", "expires_in": 300}`)
+	}))
+	defer server.Close()
+
 	client := &login.Client{
-		Provider:      &login.Provider{Issuer: "https://issuer.example"},
+		Provider:      &login.Provider{Issuer: server.URL, Static: &login.Metadata{TokenEndpoint: server.URL + "/token"}},
 		ID:            "my-service",
 		AssertionFunc: func(context.Context) (string, error) { b, err := os.ReadFile(file); return string(b), err },
 	}
 	src := &authtrip.Source{Refresher: client.ClientCredentials(nil)}
-	_ = &http.Client{Transport: &authtrip.Transport{Source: src}}
+	defer func() { _ = src.Close() }()
+	for _, signed := range []string{"the first token", "the second token"} {
+		if err := os.WriteFile(file, []byte(signed), 0o600); err != nil {
+			fmt.Println(err)
+			return
+		}
+		if _, err := src.Refresh(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// the service is the first token
+	// the service is the second token
 }
 
 // exampleServer is a provider where alice is always logged in and says yes, and a
@@ -196,7 +271,7 @@ func exampleServer() (issuer string, browser func(context.Context, string) error
 	}
 	mux.HandleFunc("/.well-known/openid-configuration", answer(map[string]any{
 		"issuer": server.URL, "authorization_endpoint": server.URL + "/authorize", "token_endpoint": server.URL + "/token",
-		"jwks_uri": server.URL + "/keys", "id_token_signing_alg_values_supported": []string{"ES256"},
+		"jwks_uri": server.URL + "/keys", "revocation_endpoint": server.URL + "/revoke", "id_token_signing_alg_values_supported": []string{"ES256"},
 	}))
 	mux.HandleFunc("/keys", answer(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), Use: "sig"}}}))
 	mux.HandleFunc("/authorize", func(w http.ResponseWriter, r *http.Request) {
@@ -219,6 +294,9 @@ func exampleServer() (issuer string, browser func(context.Context, string) error
 			panic(err)
 		}
 		answer(map[string]any{"access_token": "secret", "token_type": "Bearer", "expires_in": 300, "id_token": idToken})(w, r)
+	})
+	mux.HandleFunc("POST /revoke", func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println("revoked:", r.FormValue("token_type_hint"))
 	})
 	mux.HandleFunc("/api", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer secret" {

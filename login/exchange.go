@@ -14,6 +14,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/identity"
+	"example.com/authtrip/internal/wire"
 )
 
 // A Session is what a login ends with. It holds the tokens: it must not be
@@ -66,6 +68,9 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 	if err != nil {
 		return nil, err
 	}
+	if r, err = c.openResponse(ctx, m, tx, r); err != nil {
+		return nil, err
+	}
 	if err = r.check(tx, m); err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*
 		}
 		return addParams(form, tx.TokenParams)
 	}
-	tok, err := g.Refresh(ctx, nil)
+	tok, err := g.Refresh(ctx, boundTo(tx.DPoPKey))
 	if err != nil {
 		return nil, failed("code exchange", err)
 	}
@@ -102,7 +107,7 @@ func (c *Client) prepare(ctx context.Context, tx *Transaction) (*Metadata, error
 	if err := tx.check(c); err != nil {
 		return nil, err
 	}
-	if slices.Contains(tx.Scopes, scopeOpenID) {
+	if slices.Contains(tx.Scopes, scopeOpenID) || tx.SignedResponse {
 		if _, err := c.Provider.ready(ctx, m); err != nil {
 			return nil, err
 		}
@@ -121,7 +126,7 @@ type expectation struct {
 
 // session verifies what the token endpoint sent.
 func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, want expectation) (*Session, error) {
-	if err := checkType(tok, typeBearer); err != nil {
+	if err := checkType(tok, c.tokenType()); err != nil {
 		return nil, err
 	}
 	s := &Session{Token: tok, Scopes: want.scopes, Resources: want.resources}
@@ -151,7 +156,8 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 }
 
 const (
-	typeBearer = "bearer"
+	typeBearer = "Bearer"
+	typeDPoP   = "DPoP"
 	// typeNone is the token_type of a token that is none for a request (RFC 8693,
 	// section 2.2.1).
 	typeNone = "N_A"
@@ -164,7 +170,7 @@ func checkType(tok *oauth2.Token, types ...string) error {
 			return nil
 		}
 	}
-	return refuse("token_type", "is none that can be used", "Bearer", tok.TokenType)
+	return refuse("token_type", "is none that can be used", types[0], tok.TokenType)
 }
 
 func rawIDToken(tok *oauth2.Token) (string, error) {
@@ -185,7 +191,7 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 // resources that the login asked for, and for those of the Client where the token
 // does not say.
 func (c *Client) RefreshToken() authtrip.Refresher {
-	return authtrip.RefresherFunc(func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	return refresher{client: c, refresh: func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 		switch { // whatever the provider says
 		case old == nil:
 			return nil, &authtrip.RefreshError{Err: authtrip.ErrNoSession}
@@ -212,23 +218,31 @@ func (c *Client) RefreshToken() authtrip.Refresher {
 		if noted {
 			tok = withResources(tok, wanted)
 		}
-		if err := c.checkRefreshed(ctx, m, old, tok); err != nil {
+		if tok, err = c.checkRefreshed(ctx, m, old, tok); err != nil {
 			return nil, &authtrip.RefreshError{Err: fmt.Errorf("%w: %w", authtrip.ErrSessionEnded, err)}
 		}
 		return tok, nil
-	})
+	}}
 }
 
-// checkRefreshed implements Rules 22 and 32 for the answer to a refresh.
-func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) error {
-	if err := checkType(tok, typeBearer); err != nil {
-		return err
+// checkRefreshed implements Rules 22 and 32 for the answer to a refresh. An ID token that
+// cannot be read is left out: it says nothing of who it is about, and the one from before
+// stays.
+func (c *Client) checkRefreshed(ctx context.Context, m *Metadata, old, tok *oauth2.Token) (*oauth2.Token, error) {
+	if err := checkType(tok, c.tokenType()); err != nil {
+		return nil, err
 	}
 	raw, err := rawIDToken(tok)
-	if raw == "" || err != nil {
-		return err
+	if raw == "" && err == nil {
+		return tok, nil
 	}
-	return c.verifyRefreshed(ctx, m, raw, old)
+	if err == nil && len(raw) <= maxJWT {
+		_, err = unverified(raw)
+	}
+	if err != nil || len(raw) > maxJWT {
+		return wire.Without(tok, "id_token"), nil //nolint:nilerr // see above
+	}
+	return tok, c.verifyRefreshed(ctx, m, raw, old)
 }
 
 // grant returns a grant of this client at the provider's token endpoint.
@@ -248,7 +262,8 @@ func (c *Client) grant(ctx context.Context, m *Metadata, grantType string) (*aut
 		TokenURL:          endpoint.String(),
 		Type:              grantType,
 		Authenticate:      auth.apply,
-		HTTPClient:        quiet(c.httpClient()),
+		DPoP:              c.DPoP,
+		HTTPClient:        identity.Client(c.httpClient()),
 		AllowInsecureHTTP: c.Provider.AllowInsecureHTTP,
 	}, nil
 }

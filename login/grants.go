@@ -31,7 +31,7 @@ type TokenRequest struct {
 // ClientCredentials returns the refresher of a program that acts for itself (RFC
 // 6749, section 4.4).
 func (c *Client) ClientCredentials(req *TokenRequest) authtrip.Refresher {
-	return c.refresher("client_credentials", req, nil, typeBearer)
+	return c.refresher("client_credentials", req, nil)
 }
 
 // JWTBearer returns the refresher that trades an assertion for a token (RFC
@@ -41,7 +41,7 @@ func (c *Client) JWTBearer(req *TokenRequest, assertion func(context.Context) (s
 		a, err := assertion(ctx)
 		form.Set("assertion", a)
 		return err
-	}, typeBearer)
+	})
 }
 
 // TokenExchange returns the refresher that trades somebody's token for another
@@ -54,16 +54,16 @@ func (c *Client) TokenExchange(req *TokenRequest, subject func(context.Context) 
 		form.Set("subject_token", token)
 		form.Set("subject_token_type", tokenType)
 		return err
-	}, typeBearer, typeNone)
+	}, typeNone)
 }
 
 // refresher returns one that sends a token request of grantType, with what own
-// and the request add to its form, and takes a token of one of types.
+// and the request add to its form, and takes a token of the client's type or one of types.
 func (c *Client) refresher(grantType string, req *TokenRequest, own func(context.Context, url.Values) error, types ...string) authtrip.Refresher {
 	if req == nil {
 		req = new(TokenRequest)
 	}
-	return repeatable(func(ctx context.Context, _ *oauth2.Token) (*oauth2.Token, error) {
+	return refresher{client: c, repeatable: true, refresh: func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 		ctx, cancel := context.WithTimeout(ctx, endpointTimeout)
 		defer cancel()
 		_, g, err := c.lazyGrant(ctx, grantType)
@@ -85,27 +85,16 @@ func (c *Client) refresher(grantType string, req *TokenRequest, own func(context
 			}
 			return req.Form(ctx, form)
 		}
-		tok, err := g.Refresh(ctx, nil)
+		tok, err := g.Refresh(ctx, boundTo(keyOf(old)))
 		if err != nil {
 			return nil, notSent(err)
 		}
-		if err := checkType(tok, types...); err != nil {
+		if err := checkType(tok, append([]string{c.tokenType()}, types...)...); err != nil {
 			return nil, notSent(err)
 		}
 		return tok, nil
-	})
+	}}
 }
-
-// repeatable is a refresher that can be asked again at no loss.
-type repeatable func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error)
-
-// Refresh implements [authtrip.Refresher].
-func (f repeatable) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
-	return f(ctx, old)
-}
-
-// Repeatable implements [authtrip.Repeatable].
-func (repeatable) Repeatable() bool { return true }
 
 // params returns the parameters of a request that never change.
 func (c *Client) params(req *TokenRequest) (url.Values, error) {

@@ -49,7 +49,8 @@ func (g *Guard) Client() *http.Client {
 	t.Proxy, t.Dial, t.DialTLS, t.DialTLSContext = nil, nil, nil, nil //nolint:staticcheck // a base may have set them
 	t.DialContext = dialer.DialContext
 	t.ResponseHeaderTimeout = 20 * time.Second
-	return quiet(&http.Client{Transport: t, Timeout: time.Minute})
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: t, Timeout: time.Minute, CheckRedirect: stay}
 }
 
 // control is called between the resolution of a name and the connection. Rule 71.

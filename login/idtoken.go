@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/wire"
 )
 
@@ -78,7 +79,7 @@ func claimMatters(name string) bool {
 
 func readClaims(payload []byte) (*idClaims, error) {
 	claims := new(idClaims)
-	if err := decodeExact(payload, claims, claimMatters); err != nil {
+	if err := exact.Decode(payload, claims, claimMatters); err != nil {
 		return nil, &CheckError{Check: "id_token claims", Reason: "cannot be read", Err: err}
 	}
 	return claims, nil
@@ -87,15 +88,20 @@ func readClaims(payload []byte) (*idClaims, error) {
 // unverified returns the claims of a token that came from the token endpoint, or was
 // verified before.
 func unverified(raw string) (*idClaims, error) {
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return nil, idTokenError("claims", "cannot be read")
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := payloadOf(raw)
 	if err != nil {
 		return nil, idTokenError("claims", "cannot be read")
 	}
 	return readClaims(payload)
+}
+
+// payloadOf returns that of a JWT which nobody has verified.
+func payloadOf(raw string) ([]byte, error) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, errors.New("is not a signed JWT")
+	}
+	return base64.RawURLEncoding.DecodeString(parts[1])
 }
 
 // verifyIDToken implements Rule 47.
@@ -123,7 +129,7 @@ func (c *Client) verifyIDToken(ctx context.Context, m *Metadata, raw, accessToke
 		Expiry:   seconds(*claims.Expiry),
 		ACR:      string(claims.ACR),
 		AMR:      claims.AMR,
-		claims:   exactly(keys.payload, claimMatters),
+		claims:   exact.Only(keys.payload, claimMatters),
 	}
 	if at, ok := authTime(claims.AuthTime); ok {
 		id.AuthTime = at
@@ -359,7 +365,7 @@ func (c *Client) verifyJWT(ctx context.Context, m *Metadata, raw, what string, a
 		return nil, nil, (&providerKeys{err: err}).failure(what)
 	}
 	var claims idClaims
-	if decodeExact(payload, &claims, claimMatters) != nil {
+	if exact.Decode(payload, &claims, claimMatters) != nil {
 		return nil, nil, &CheckError{Check: what, Reason: "holds no claims"}
 	}
 	switch {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"example.com/authtrip/internal/exact"
 )
 
 // An Introspection is what the server says of a token (RFC 7662, section 2.2).
@@ -99,7 +101,7 @@ func (c *Client) introspectionClaims(ctx context.Context, m *Metadata, raw strin
 		Audience      json.RawMessage `json:"aud"`
 		Introspection json.RawMessage `json:"token_introspection"`
 	}
-	if decodeExact(payload, &claims, everyMember) != nil || claims.Issuer == "" || len(claims.Audience) == 0 {
+	if exact.Decode(payload, &claims, exact.Every) != nil || claims.Issuer == "" || len(claims.Audience) == 0 {
 		return nil, &CheckError{Check: "introspection", Reason: "iss or aud is missing"}
 	}
 	if len(claims.Introspection) == 0 {
@@ -117,7 +119,7 @@ func readIntrospection(a *answer) (*Introspection, error) {
 		Issuer   string `json:"iss"`
 	}
 	matters := func(name string) bool { return name != "scope" && name != "client_id" }
-	if err := decodeExact(a.body, &doc, matters); err != nil || doc.Active == nil {
+	if err := exact.Decode(a.body, &doc, matters); err != nil || doc.Active == nil {
 		return nil, a.fail(endpointIntrospection, errors.New("the answer has no active"))
 	}
 	if !*doc.Active {
@@ -129,6 +131,6 @@ func readIntrospection(a *answer) (*Introspection, error) {
 		ClientID: doc.ClientID,
 		Subject:  doc.Subject,
 		Issuer:   doc.Issuer,
-		claims:   exactly(a.body, matters),
+		claims:   exact.Only(a.body, matters),
 	}, nil
 }

@@ -107,6 +107,7 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) (payload []byte, known bool)
 // a long time: a key that was withdrawn meanwhile must not serve once more.
 func (p *Provider) ready(ctx context.Context, m *Metadata) (*keySet, error) { //nolint:unparam // as get
 	ttl, fetch := p.ttl(), p.fetchKeys(m)
+	p.keys.restore(ctx, p.Cache, p.keysKey(m), readKeys)
 	old := p.keys.cur.Load()
 	if old == nil || ttl < 0 || time.Since(old.at) < 2*ttl {
 		return p.keys.get(ctx, ttl, fetch)
@@ -209,16 +210,26 @@ func (p *Provider) downloadKeys(ctx context.Context, m *Metadata) (*keySet, erro
 	if err != nil {
 		return nil, err
 	}
-	keys, err := parseKeys(body)
-	if err == nil && len(keys.keys) == 0 {
-		// Nothing can be signed with none: it is a fault, and the copy from before
-		// serves.
-		err = errors.New("the set has no key that can be used")
-	}
+	keys, err := readKeys(body)
 	if err != nil {
 		return nil, &EndpointError{Endpoint: endpointKeys, StatusCode: 200, Err: err}
 	}
+	carry(ctx, p.Cache, p.keysKey(m), body, p.ttl())
 	return keys, nil
+}
+
+// readKeys reads a set that has a key. Nothing can be signed with none: it is a fault, and
+// the copy from before serves.
+func readKeys(body []byte) (*keySet, error) {
+	keys, err := parseKeys(body)
+	if err == nil && len(keys.keys) == 0 {
+		err = errors.New("the set has no key that can be used")
+	}
+	return keys, err
+}
+
+func (p *Provider) keysKey(m *Metadata) string {
+	return "keys:" + hashed(fmt.Sprintf("%d:%s%s", len(p.Issuer), p.Issuer, m.JWKSURI))
 }
 
 // algorithms returns those of offered that are asymmetric; RS256 if a server

@@ -73,7 +73,7 @@ func (l *Loopback) Login(ctx context.Context) (*Session, error) {
 	case r := <-back.done:
 		return r.session, r.err
 	case <-ctx.Done():
-		return nil, interrupted(context.Cause(ctx))
+		return nil, interrupted(ctx, context.Cause(ctx))
 	}
 }
 

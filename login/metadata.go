@@ -7,7 +7,8 @@ import (
 	"net/url"
 	"strings"
 
-	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/exact"
+	"example.com/authtrip/internal/identity"
 )
 
 // Metadata is what a provider publishes about itself: OpenID Connect Discovery
@@ -42,6 +43,8 @@ type Metadata struct {
 	// RequireSignedRequestObject and RequestObjectSigningAlgs are of RFC 9101.
 	RequireSignedRequestObject bool     `json:"require_signed_request_object"`
 	RequestObjectSigningAlgs   []string `json:"request_object_signing_alg_values_supported"`
+	// AuthorizationSigningAlgs is of JARM. If nil, it is RS256.
+	AuthorizationSigningAlgs []string `json:"authorization_signing_alg_values_supported"`
 	// AuthorizationResponseIssParameterSupported is of RFC 9207: a redirect
 	// without iss is refused then.
 	AuthorizationResponseIssParameterSupported bool `json:"authorization_response_iss_parameter_supported"`
@@ -54,11 +57,14 @@ type Metadata struct {
 	UserInfoSigningAlgs []string `json:"userinfo_signing_alg_values_supported"`
 	// IntrospectionSigningAlgs is of RFC 9701.
 	IntrospectionSigningAlgs []string `json:"introspection_signing_alg_values_supported"`
-	ScopesSupported          []string `json:"scopes_supported"`
-	GrantTypesSupported      []string `json:"grant_types_supported"`
-	ResponseModesSupported   []string `json:"response_modes_supported"`
-	ACRValuesSupported       []string `json:"acr_values_supported"`
-	CodeChallengeMethods     []string `json:"code_challenge_methods_supported"`
+	// DPoPSigningAlgs is of RFC 9449, CertificateBoundTokens of RFC 8705.
+	DPoPSigningAlgs        []string `json:"dpop_signing_alg_values_supported"`
+	CertificateBoundTokens bool     `json:"tls_client_certificate_bound_access_tokens"`
+	ScopesSupported        []string `json:"scopes_supported"`
+	GrantTypesSupported    []string `json:"grant_types_supported"`
+	ResponseModesSupported []string `json:"response_modes_supported"`
+	ACRValuesSupported     []string `json:"acr_values_supported"`
+	CodeChallengeMethods   []string `json:"code_challenge_methods_supported"`
 	// MTLSEndpointAliases are the endpoints for clients that show a certificate
 	// (RFC 8705, section 5), by the names of the members above.
 	MTLSEndpointAliases map[string]string `json:"mtls_endpoint_aliases"`
@@ -86,13 +92,13 @@ func memberMatters(name string) bool {
 
 func parseMetadata(body []byte) (*Metadata, error) {
 	m := new(Metadata)
-	if err := decodeExact(body, m, memberMatters); err != nil {
+	if err := exact.Decode(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
 	if m.Issuer == "" && m.AuthorizationEndpoint == "" && m.TokenEndpoint == "" {
 		return nil, errors.New("the answer is not the JSON of metadata: it has no issuer and no endpoint")
 	}
-	m.raw = exactly(body, memberMatters)
+	m.raw = exact.Only(body, memberMatters)
 	return m, nil
 }
 
@@ -147,15 +153,9 @@ func (m *Metadata) endpoint(name string, mtls bool) string {
 // machine only, and only where local is set, so that no server on the network
 // can point a client at a port of its own machine.
 func checkURL(what, raw string, local, insecure bool) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("login: %s is not an absolute https URL", what)
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("login: %s must have no user and no fragment", what)
-	}
-	if u.Scheme == "http" && !insecure && (!local || !origin.Loopback(u.Hostname())) {
-		return nil, fmt.Errorf("login: %s is plain http: use https, or set Provider.AllowInsecureHTTP for a network that nobody else can read", what)
+	u, err := identity.URL(raw, local, insecure)
+	if err != nil {
+		return nil, fmt.Errorf("login: %s %w", what, err)
 	}
 	return u, nil
 }

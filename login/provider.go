@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"example.com/authtrip"
-	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/origin"
 )
 
@@ -53,6 +52,11 @@ type Provider struct {
 	// means for ever. A signature of an unknown key is a reason to ask for the
 	// keys sooner, but not more often than every 30 seconds.
 	TTL time.Duration
+	// Cache, if set, carries metadata and keys over to the next start of the program, so
+	// that it need not wait for the server, nor depend on it. They are as old there as
+	// they were here. Whoever can write to the Cache can be the server: see
+	// [authtrip.SealedCache]. A Cache that fails is as good as none.
+	Cache authtrip.Cache
 	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport]
 	// does. Redirects are refused whatever it says.
 	HTTPClient *http.Client
@@ -107,6 +111,7 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 	if p.Static != nil {
 		return p.static()
 	}
+	p.metadata.restore(ctx, p.Cache, p.metadataKey(), p.parseMetadata)
 	return p.metadata.get(ctx, p.ttl(), p.fetchMetadata)
 }
 
@@ -220,14 +225,26 @@ func (p *Provider) read(ctx context.Context, at string) (*Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
+	m, err := p.parseMetadata(body)
+	if err == nil {
+		carry(ctx, p.Cache, p.metadataKey(), body, p.ttl())
+	}
+	return m, asEndpointError("metadata", err)
+}
+
+func (p *Provider) parseMetadata(body []byte) (*Metadata, error) {
 	m, err := parseMetadata(body)
 	if err == nil {
 		err = p.checkMetadata(m)
 	}
 	if err != nil {
-		m = nil
+		return nil, err
 	}
-	return m, asEndpointError("metadata", err)
+	return m, nil
+}
+
+func (p *Provider) metadataKey() string {
+	return "metadata:" + hashed(fmt.Sprintf("%d:%s%s", len(p.Issuer), p.Issuer, p.MetadataURL))
 }
 
 // places returns where the metadata may be, first where it was the last time.
@@ -291,101 +308,4 @@ func (p *Provider) report(good, bad authtrip.EventKind, start time.Time, err err
 		e.StatusCode, e.Code = ee.StatusCode, ee.Code
 	}
 	p.OnEvent(e)
-}
-
-// A document is something that a server publishes: fetched when it is needed,
-// kept, and fetched again in the background when it is old. The zero value is
-// empty and ready to use.
-type document[T any] struct {
-	cur     atomic.Pointer[edition[T]]
-	failing atomic.Pointer[setback]
-	flights flight.Group[T]
-}
-
-type edition[T any] struct {
-	value T
-	at    time.Time
-}
-
-// A setback is a failed fetch and what follows from it.
-type setback struct {
-	err  error
-	at   time.Time
-	wait time.Duration
-}
-
-func (s *setback) due() bool { return s == nil || time.Since(s.at) >= s.wait }
-
-func (s *setback) next() time.Time { return s.at.Add(s.wait) }
-
-func (s *setback) cause() error {
-	if s == nil {
-		return nil
-	}
-	return s.err
-}
-
-const (
-	fetchTimeout = 10 * time.Second
-	firstSetback = 500 * time.Millisecond
-	longSetback  = time.Minute
-)
-
-// get returns the copy at hand, and one that was just fetched if there is none.
-func (d *document[T]) get(ctx context.Context, ttl time.Duration, fetch func(context.Context) (T, error)) (T, error) {
-	if e := d.cur.Load(); e != nil {
-		if ttl >= 0 && time.Since(e.at) >= ttl && d.failing.Load().due() {
-			d.flights.Start(ctx, "", fetchTimeout, d.once(fetch, e))
-		}
-		return e.value, nil
-	}
-	if f := d.failing.Load(); !f.due() {
-		var zero T
-		return zero, f.err
-	}
-	v, err := d.flights.Do(ctx, "", fetchTimeout, d.once(fetch, nil))
-	return v, interrupted(err)
-}
-
-// renew fetches another copy than seen and waits for it.
-func (d *document[T]) renew(ctx context.Context, seen *edition[T], fetch func(context.Context) (T, error)) (T, error) {
-	v, err := d.flights.Do(ctx, "", fetchTimeout, d.once(fetch, seen))
-	return v, interrupted(err)
-}
-
-// once is what runs in the flight. A caller may have looked just before the last
-// flight landed.
-func (d *document[T]) once(fetch func(context.Context) (T, error), seen *edition[T]) func(context.Context) (T, error) {
-	return func(ctx context.Context) (T, error) {
-		if e := d.cur.Load(); e != seen && e != nil {
-			return e.value, nil
-		}
-		v, err := fetch(ctx)
-		if err != nil {
-			d.failed(err)
-			return v, err
-		}
-		d.failing.Store(nil)
-		d.cur.Store(&edition[T]{value: v, at: time.Now()})
-		return v, nil
-	}
-}
-
-func (d *document[T]) failed(err error) {
-	wait := firstSetback
-	if last := d.failing.Load(); last != nil {
-		wait = min(2*last.wait, longSetback)
-	}
-	if ee, ok := errors.AsType[*EndpointError](err); ok {
-		wait = max(wait, ee.RetryAfter)
-	}
-	d.failing.Store(&setback{err: err, at: time.Now(), wait: wait})
-}
-
-// interrupted gives the end of a caller's own context this package's name.
-func interrupted(err error) error {
-	if err == nil || strings.HasPrefix(err.Error(), "login: ") {
-		return err
-	}
-	return fmt.Errorf("login: %w", err)
 }

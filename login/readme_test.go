@@ -17,7 +17,8 @@ func TestREADMEShowsExamples(t *testing.T) {
 		}
 		return string(b)
 	}
-	examples := strings.Join(strings.Fields(text("example_test.go")), " ")
+	hidden := regexp.MustCompile(`(?m)^.*// not in the README\n`)
+	examples := strings.Join(strings.Fields(hidden.ReplaceAllString(text("example_test.go"), "")), " ")
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text("README.md"), -1)
 	if len(blocks) < 2 {
 		t.Fatalf("README has %d Go blocks", len(blocks))

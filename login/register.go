@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
+	"example.com/authtrip/internal/wire"
 )
 
 // ClientMetadata is what a client says about itself: to register (RFC 7591, section 2),
@@ -36,6 +38,11 @@ type ClientMetadata struct {
 	ApplicationType         string          `json:"application_type,omitempty"`
 	PostLogoutRedirectURIs  []string        `json:"post_logout_redirect_uris,omitempty"`
 	BackChannelLogoutURI    string          `json:"backchannel_logout_uri,omitempty"`
+	FrontChannelLogoutURI   string          `json:"frontchannel_logout_uri,omitempty"`
+	InitiateLoginURI        string          `json:"initiate_login_uri,omitempty"`
+	// BackChannelLogoutSessionRequired and FrontChannelLogoutSessionRequired ask for the sid.
+	BackChannelLogoutSessionRequired  bool `json:"backchannel_logout_session_required,omitempty"`
+	FrontChannelLogoutSessionRequired bool `json:"frontchannel_logout_session_required,omitempty"`
 	// SoftwareStatement is what somebody else has signed about the software (section 2.3).
 	SoftwareStatement string `json:"software_statement,omitempty"`
 }
@@ -177,7 +184,7 @@ func (p *Provider) manage(ctx context.Context, method, at, token string, doc any
 	}
 	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
-		return nil, &EndpointError{Endpoint: endpointRegistration, Err: bare(err)}
+		return nil, &EndpointError{Endpoint: endpointRegistration, Err: wire.Cause(err)}
 	}
 	req.Header.Set("Accept", "application/json")
 	if doc != nil {
@@ -203,7 +210,7 @@ func (p *Provider) readRegistration(a *answer, old *Registration) (*Registration
 	matters := func(name string) bool {
 		return strings.HasPrefix(name, "client_id") || strings.HasPrefix(name, "client_secret") || strings.HasPrefix(name, "registration_")
 	}
-	if err := decodeExact(a.body, r, matters); err != nil || r.ClientID == "" {
+	if err := exact.Decode(a.body, r, matters); err != nil || r.ClientID == "" {
 		return nil, a.fail(endpointRegistration, errors.New("the answer has no client_id, or is not that of RFC 7591"))
 	}
 	r.Issuer = p.Issuer

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/exact"
 )
 
 // An AuthRequest is what one login asks for beyond what the [Client] always
@@ -113,7 +114,7 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if _, err = c.auth(m); err != nil {
 		return "", nil, err
 	}
-	tx, err := c.newTransaction(req)
+	tx, err := c.newTransaction(ctx, req)
 	if err != nil {
 		return "", nil, err
 	}
@@ -124,18 +125,25 @@ func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Tr
 	if err = checkScopes(m, tx.Scopes); err != nil {
 		return "", nil, err
 	}
+	if err = checkMode(m, tx); err != nil {
+		return "", nil, err
+	}
 	form, err := c.authForm(req, tx)
 	if err != nil {
 		return "", nil, err
 	}
-	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests
+	prover, err := c.bindRequest(form, tx)
+	if err != nil {
+		return "", nil, err
+	}
+	pushed := c.PushRequests || m.RequirePushedAuthorizationRequests || c.Profile == FAPI2
 	if c.SignRequests || m.RequireSignedRequestObject {
 		if form, err = c.signRequest(m, form, pushed); err != nil {
 			return "", nil, err
 		}
 	}
 	if pushed {
-		if form, err = c.push(ctx, form); err != nil {
+		if form, err = c.push(ctx, form, prover); err != nil {
 			return "", nil, err
 		}
 	}
@@ -162,7 +170,7 @@ func withQuery(endpoint *url.URL, form url.Values) (string, error) {
 	return u.String(), nil
 }
 
-func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
+func (c *Client) newTransaction(ctx context.Context, req *AuthRequest) (*Transaction, error) {
 	now := time.Now().Round(0)
 	tx := &Transaction{
 		Issuer:      c.Provider.Issuer,
@@ -174,6 +182,8 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		Resources:   c.resources(req),
 		FormPost:    req.FormPost,
 		ReturnTo:    req.ReturnTo,
+
+		SignedResponse: c.SignedResponses,
 	}
 	if req.RedirectURL != "" {
 		tx.RedirectURL = req.RedirectURL
@@ -192,6 +202,13 @@ func (c *Client) newTransaction(req *AuthRequest) (*Transaction, error) {
 		return nil, err
 	}
 	tx.TokenParams = req.TokenParams
+	if c.DPoP != nil {
+		key, err := c.DPoP.NewKey(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("login: Client.DPoP: %w", err)
+		}
+		tx.DPoPKey = key
+	}
 	tx.begin(slices.Contains(tx.Scopes, scopeOpenID))
 	return tx, nil
 }
@@ -249,9 +266,7 @@ func (c *Client) authForm(req *AuthRequest, tx *Transaction) (url.Values, error)
 	if tx.MaxAge != nil {
 		form.Set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
 	}
-	if req.FormPost {
-		form.Set("response_mode", "form_post")
-	}
+	set("response_mode", responseMode(tx))
 	if len(tx.Resources) > 0 {
 		form["resource"] = tx.Resources
 	}
@@ -271,7 +286,7 @@ func addDetails(form url.Values, details []any) error {
 		if err != nil {
 			return fmt.Errorf("login: AuthorizationDetails: %w", err)
 		}
-		all, _, err := members(doc)
+		all, _, err := exact.Members(doc)
 		var typ string
 		if err != nil || json.Unmarshal(all["type"], &typ) != nil || typ == "" {
 			return errors.New("login: AuthorizationDetails: each must be an object with a type")
@@ -291,7 +306,7 @@ func reserved(name string) bool {
 	switch name {
 	case "response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "state", "nonce",
 		"code_challenge", "code_challenge_method", "code", "code_verifier", "scope", "resource", "max_age",
-		"request", "request_uri", "grant_type", "client_assertion", "client_assertion_type", "refresh_token":
+		"request", "request_uri", "grant_type", "dpop_jkt", "client_assertion", "client_assertion_type", "refresh_token":
 		return true
 	}
 	return false
@@ -310,8 +325,8 @@ func addParams(form, params url.Values) error {
 
 // push sends the request to the server, and returns what is left to say by the
 // browser (RFC 9126, section 2).
-func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) {
-	a, err := c.post(ctx, endpointPushed, form, "application/json")
+func (c *Client) push(ctx context.Context, form url.Values, prover authtrip.Prover) (url.Values, error) {
+	a, err := c.postBound(ctx, endpointPushed, form, "application/json", prover)
 	if err != nil {
 		return nil, err
 	}
@@ -321,7 +336,7 @@ func (c *Client) push(ctx context.Context, form url.Values) (url.Values, error) 
 	var doc struct {
 		RequestURI string `json:"request_uri"`
 	}
-	if err := a.decode(&doc); err != nil || doc.RequestURI == "" {
+	if err := exact.Decode(a.body, &doc, exact.Every); err != nil || doc.RequestURI == "" {
 		return nil, a.fail(endpointPushed, errors.New("the answer has no request_uri"))
 	}
 	return url.Values{"client_id": {c.ID}, "request_uri": {doc.RequestURI}}, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/authtrip/internal/exact"
 	"example.com/authtrip/internal/origin"
 )
 
@@ -117,9 +118,9 @@ func parseResource(body []byte, id string) (*ResourceMetadata, error) {
 
 func parseAnyResource(body []byte) (*ResourceMetadata, error) {
 	m := new(ResourceMetadata)
-	if err := decodeExact(body, m, memberMatters); err != nil {
+	if err := exact.Decode(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
 	}
-	m.raw = exactly(body, memberMatters)
+	m.raw = exact.Only(body, memberMatters)
 	return m, nil
 }

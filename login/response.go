@@ -22,6 +22,7 @@ type redirect struct {
 
 	implicit string // the parameter of a token that came along, "" if none did
 	posted   bool
+	signed   string // the whole as a JWT (JARM): state is what it says, not verified yet
 }
 
 // parseResponse reads a redirect: the URL as a string or a *url.URL, or the
@@ -153,7 +154,7 @@ func postForm(req *http.Request) (url.Values, error) {
 
 func responseParam(name string) bool {
 	switch name {
-	case "state", "code", "iss", "error", "error_description", "error_uri", "access_token", "id_token":
+	case "state", "code", "iss", "error", "error_description", "error_uri", "access_token", "id_token", "response":
 		return true
 	}
 	return false
@@ -166,6 +167,9 @@ func readParams(q url.Values) (*redirect, error) {
 		if responseParam(name) && len(values) > 1 {
 			return nil, &CheckError{Check: "redirect", Reason: name + " is there twice"}
 		}
+	}
+	if q.Get("state") == "" && q.Get("response") != "" {
+		return peek(q.Get("response")), nil
 	}
 	return &redirect{
 		state:       q.Get("state"),

@@ -28,6 +28,8 @@ type Transaction struct {
 	Nonce string `json:"nonce,omitempty"`
 	// Verifier is the code_verifier (RFC 7636, section 4.1).
 	Verifier string `json:"verifier"`
+	// DPoPKey is the key to which the tokens will be bound; "" without [Client.DPoP].
+	DPoPKey string `json:"dpop_key,omitempty"`
 	// Issuer and ClientID are of whom the login was asked for; RedirectURL as
 	// the server was told.
 	Issuer      string `json:"issuer"`
@@ -43,6 +45,8 @@ type Transaction struct {
 	MaxAge    *int64   `json:"max_age,omitempty"`
 	FormPost  bool     `json:"form_post,omitempty"`
 	ReturnTo  string   `json:"return_to,omitempty"`
+	// SignedResponse is that of [Client.SignedResponses].
+	SignedResponse bool `json:"signed_response,omitempty"`
 	// TokenParams are of the AuthRequest too.
 	TokenParams url.Values `json:"token_params,omitempty"`
 	// Again is the page of this application that began the login: where the browser goes

@@ -2,9 +2,6 @@ package login
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -17,6 +14,7 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/seal"
 )
 
 // Transactions carries a [Transaction] from the response that sends a browser
@@ -39,8 +37,8 @@ import (
 type Transactions struct {
 	// Cache keeps the transactions until the user is back.
 	Cache authtrip.Cache
-	// Keys seal what is kept, each at least 32 random bytes. The first one seals,
-	// all open, so that keys can change: put the new one first.
+	// Keys seal what is kept, each of 32 random bytes. The first one seals, all open,
+	// so that keys can change as those of [authtrip.Sealed] do.
 	Keys [][]byte
 	// CookieName is the beginning of the cookies' names, of letters, digits and the
 	// like. If "", it is login. Over https, __Host- is put before it.
@@ -234,6 +232,12 @@ func (t *Transactions) check() error {
 	if strings.HasPrefix(t.CookieName, "__") {
 		return errors.New("login: Transactions.CookieName: begins with __, want a name without a prefix: __Host- is put before it where it can be")
 	}
+	if len(t.Keys) == 0 {
+		return nil
+	}
+	if err := t.sealer().Check(); err != nil {
+		return fmt.Errorf("login: Transactions.Keys%w", err)
+	}
 	return nil
 }
 
@@ -278,7 +282,7 @@ func (t *Transaction) keep() *Transaction {
 		State: t.State, Nonce: t.Nonce, Verifier: t.Verifier, Issuer: t.Issuer, ClientID: t.ClientID,
 		RedirectURL: t.RedirectURL, Began: t.Began, Expires: t.Expires, Scopes: t.Scopes, Resources: t.Resources,
 		MaxAge: t.MaxAge, FormPost: t.FormPost, ReturnTo: t.ReturnTo, Again: t.Again,
-		TokenParams: t.TokenParams,
+		SignedResponse: t.SignedResponse, TokenParams: t.TokenParams,
 	}
 }
 
@@ -299,60 +303,37 @@ func (t *Transactions) seal(tx *Transaction, name string) (string, error) {
 	if len(t.Keys) == 0 {
 		return string(doc), nil
 	}
-	aead, err := sealer(t.Keys[0])
+	sealed, err := t.sealer().Seal(name, doc)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("login: Transactions.Keys: %w", err)
 	}
-	return base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, doc, []byte(name))), nil
+	return base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
 func (t *Transactions) open(kept, name string) (*Transaction, error) {
-	broken := &CheckError{Check: checkTransaction, Reason: "what was kept cannot be opened"}
 	doc := []byte(kept)
 	if len(t.Keys) > 0 {
-		var err error
-		if doc, err = t.unseal(kept, name); err != nil {
-			return nil, err
+		sealed, err := base64.RawURLEncoding.DecodeString(kept)
+		if err == nil {
+			doc, err = t.sealer().Open(name, sealed)
+		}
+		if err != nil {
+			return nil, errBroken()
 		}
 	}
 	tx := new(Transaction)
-	if doc == nil || json.Unmarshal(doc, tx) != nil {
-		return nil, broken
+	if json.Unmarshal(doc, tx) != nil {
+		return nil, errBroken()
 	}
 	return tx, nil
 }
 
-// unseal returns nil for what none of the keys opens.
-func (t *Transactions) unseal(kept, name string) ([]byte, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(kept)
-	if err != nil {
-		return nil, nil //nolint:nilerr // the caller says that it cannot be opened
-	}
-	for _, key := range t.Keys {
-		aead, err := sealer(key)
-		if err != nil {
-			return nil, err
-		}
-		if doc, err := aead.Open(nil, nil, raw, []byte(name)); err == nil {
-			return doc, nil
-		}
-	}
-	return nil, nil
+func errBroken() error {
+	return &CheckError{Check: checkTransaction, Reason: "what was kept cannot be opened"}
 }
 
-func sealer(key []byte) (cipher.AEAD, error) {
-	if len(key) < 32 {
-		return nil, errors.New("login: Transactions.Keys: each must have 32 bytes or more")
-	}
-	derived, err := hkdf.Key(sha256.New, key, nil, "authtrip login transaction 1", 32)
-	if err != nil {
-		return nil, fmt.Errorf("login: Transactions.Keys: %w", err)
-	}
-	block, err := aes.NewCipher(derived)
-	if err != nil {
-		return nil, fmt.Errorf("login: Transactions.Keys: %w", err)
-	}
-	return cipher.NewGCMWithRandomNonce(block)
+func (t *Transactions) sealer() seal.Sealer {
+	return seal.Sealer{Label: "authtrip login transaction", Keys: t.Keys}
 }
 
 // cookie returns an empty cookie for tx. What it may do follows from the redirect

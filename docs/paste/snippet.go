@@ -234,7 +234,7 @@ func body(snippets []snippet, given []string) string {
 // packages are those that a reader's editor would import.
 func packages() []string {
 	return []string{
-		"context", "errors", "fmt", "io", "log/slog", "net/http", "net/url", "time",
+		"context", "errors", "fmt", "io", "log/slog", "net/http", "net/url", "os", "time",
 		"example.com/authtrip", "example.com/authtrip/login", "example.com/authtrip/oteltrip",
 		"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials",
 	}

@@ -80,7 +80,8 @@ func run(ctx context.Context, w io.Writer) error {
 		return atOnce(ctx, 100, call)
 	})
 	r.step("8 callers, until the token was replaced twice", 2, func() error {
-		return repeat(ctx, 8, call, func() bool { return renewed.Load() >= 2 })
+		before := renewed.Load() // on a slow machine it is not 0
+		return repeat(ctx, 8, call, func() bool { return renewed.Load() >= before+2 })
 	})
 	r.step("100 calls at once, after the token has ended", 1, func() error {
 		if err := untilEnded(ctx, src); err != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/exact"
 )
 
 // Token reads a successful token response (RFC 6749, section 5.1): a JSON object, or a form where the
@@ -172,29 +174,13 @@ func typed(name, value string) any {
 // object reads a body that is one JSON object. [json.Unmarshal] would take the last one of two
 // members with the same name, and say nothing.
 func object(body []byte) (members, error) {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
-		return members{}, errors.New("not one JSON object")
-	}
-	m := members{make(map[string]any), make(map[string]bool)}
-	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
-			return members{}, err
-		}
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return members{}, err
-		}
-		key, _ := name.(string)
-		_, m.twice[key] = m.values[key]
-		m.values[key] = value(raw)
-	}
-	if _, err := dec.Token(); err != nil {
+	all, twice, err := exact.Members(body)
+	if err != nil {
 		return members{}, err
 	}
-	if _, err := dec.Token(); err == nil {
-		return members{}, errors.New("not one JSON object")
+	m := members{make(map[string]any, len(all)), twice}
+	for name, raw := range all {
+		m.values[name] = value(raw)
 	}
 	return m, nil
 }

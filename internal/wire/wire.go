@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/authtrip/internal/exact"
 )
 
 // MaxBody is the largest response of an identity endpoint that is read, in
@@ -168,7 +170,8 @@ func (a *Audience) UnmarshalJSON(b []byte) error {
 
 // ParseIDClaims reads the claims of an ID token without verifying it: enough to
 // compare it with one that was verified, or that came from the token endpoint
-// itself, and for nothing else.
+// itself, and for nothing else. Members are matched by their exact names, and none may
+// be there twice (rule 62).
 func ParseIDClaims(idToken string) (IDClaims, error) {
 	var c IDClaims
 	parts := strings.Split(idToken, ".")
@@ -179,8 +182,8 @@ func ParseIDClaims(idToken string) (IDClaims, error) {
 	if err != nil {
 		return c, errors.New("id_token is not base64url")
 	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return c, errors.New("id_token holds no claims")
+	if err := exact.Decode(b, &c, exact.Every); err != nil {
+		return IDClaims{}, errors.New("id_token holds no claims that can be read")
 	}
 	return c, nil
 }

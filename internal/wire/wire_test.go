@@ -286,6 +286,25 @@ func TestIDClaimsContinue(t *testing.T) {
 	}
 }
 
+// Rule 62: {"sub": "alice", "SUB": "mallory"} is alice's, as encoding/json does not read it.
+func TestRule62IDClaimsHaveExactNames(t *testing.T) {
+	for name, claims := range map[string]string{
+		"after":  `{"iss":"https://as","sub":"alice","aud":"c","SUB":"mallory","Iss":"https://evil"}`,
+		"before": `{"SUB":"mallory","Iss":"https://evil","iss":"https://as","sub":"alice","aud":"c"}`,
+	} {
+		c, err := wire.ParseIDClaims(idToken(claims))
+		if err != nil || c.Subject != "alice" || c.Issuer != "https://as" {
+			t.Errorf("%s: the claims of another name are read: %v", name, err)
+		}
+	}
+	if c, err := wire.ParseIDClaims(idToken(`{"iss":"https://as","SUB":"mallory","aud":"c"}`)); err != nil || c.Subject != "" {
+		t.Errorf("SUB is taken for sub: %v", err)
+	}
+	if _, err := wire.ParseIDClaims(idToken(`{"iss":"https://as","sub":"alice","sub":"mallory"}`)); err == nil {
+		t.Error("sub is there twice, and one of them is read")
+	}
+}
+
 // FuzzToken holds that a token response that is read has what a token needs,
 // and that its lifetime is in bounds.
 func FuzzToken(f *testing.F) {

@@ -15,6 +15,7 @@ require (
 )
 
 require (
+	example.com/authtrip/dpop v0.0.0
 	github.com/beevik/etree v1.8.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // indirect
@@ -65,3 +66,5 @@ replace (
 	example.com/authtrip => ../../
 	example.com/authtrip/login => ../
 )
+
+replace example.com/authtrip/dpop => ../../dpop

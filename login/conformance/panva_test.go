@@ -21,6 +21,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"example.com/authtrip"
+	"example.com/authtrip/dpop"
 	"example.com/authtrip/login"
 )
 
@@ -38,7 +39,7 @@ func newPanva(t *testing.T) (*login.Provider, places, *ecdsa.PrivateKey) {
 		t.Fatal(err)
 	}
 	p := newPlaces(t)
-	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "clients": panvaClients(p, key)})
+	config, err := json.Marshal(map[string]any{"accessTokenTTL": 60, "app": p.app.URL, "clients": panvaClients(p, key)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +117,14 @@ func panvaClients(p places, key *ecdsa.PrivateKey) []map[string]any {
 	byRequest["token_endpoint_auth_signing_alg"], byRequest["request_object_signing_alg"] = "ES256", "ES256"
 	byRequest["require_signed_request_object"] = true
 	byRequest["jwks"] = byKey["jwks"]
+	bound, boundPublic := base("dpop", "private_key_jwt"), base("dpop public", "none")
+	bound["token_endpoint_auth_signing_alg"], bound["jwks"] = "ES256", byKey["jwks"]
+	bound["dpop_bound_access_tokens"], boundPublic["dpop_bound_access_tokens"] = true, true
 	told := base("backchannel", "client_secret_basic")
 	told["backchannel_logout_uri"] = p.app.URL + "/backchannel"
 	told["backchannel_logout_session_required"] = true
 	return []map[string]any{
-		told, byRequest,
+		told, byRequest, bound, boundPublic,
 		base("client_secret_basic", "client_secret_basic"), base("client_secret_post", "client_secret_post"),
 		base("client_secret_jwt", "client_secret_jwt"), base("none", "none"), byKey, signed, pushed,
 	}
@@ -149,18 +153,25 @@ func TestPanva(t *testing.T) {
 		{ID: "client_secret_jwt", Secret: panvaSecret, AuthMethod: "client_secret_jwt"},
 		{ID: "private_key_jwt", Key: key, KeyID: "mine"},
 		{ID: "none"},
+		{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)},
+		{ID: "dpop", Key: key, KeyID: "mine", DPoP: &dpop.Keys{Alg: dpop.EdDSA}, PushRequests: true},
+		{ID: "dpop public", DPoP: new(dpop.Keys)},
 		{ID: "signed", Secret: panvaSecret},
 		{ID: "pushed", Secret: panvaSecret, PushRequests: true},
 		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true},
+		{ID: "client_secret_post", Secret: panvaSecret, AuthMethod: "client_secret_post", SignedResponses: true},
 		{ID: "request object", Key: key, KeyID: "mine", SignRequests: true, PushRequests: true},
 	} {
-		s := make(c)
-		t.Run(c.ID, func(t *testing.T) {
+		s, name := make(c), c.ID
+		if c.SignedResponses {
+			name = "signed response"
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Run("login", s.testLogin)
 			t.Run("expiry and rotation", s.testRotation)
 			t.Run("user info", s.testUserInfo)
 			t.Run("revocation", s.testRevocation)
-			if c.ID != "none" {
+			if c.ID != "none" && c.ID != "dpop public" {
 				t.Run("introspection", s.testIntrospection)
 			}
 		})
@@ -173,6 +184,15 @@ func TestPanva(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("client credentials with DPoP", func(t *testing.T) {
+		c := make(&login.Client{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)}).client
+		src := &authtrip.Source{Refresher: c.ClientCredentials(nil)}
+		defer func() { _ = src.Close() }()
+		if tok, err := src.TokenContext(t.Context()); err != nil || tok.TokenType != "DPoP" {
+			t.Error(err)
+		}
+	})
+	t.Run("device with DPoP", make(&login.Client{ID: "dpop", Key: key, KeyID: "mine", DPoP: new(dpop.Keys)}).testDevice)
 	t.Run("signed answers", func(t *testing.T) {
 		seen := &mediaTypes{}
 		s := make(&login.Client{ID: "signed", Secret: panvaSecret, HTTPClient: &http.Client{Transport: seen}})
@@ -187,6 +207,10 @@ func TestPanva(t *testing.T) {
 	s := make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret})
 	t.Run("device", s.testDevice)
 	t.Run("form_post", s.testFormPost)
+	signed := make(&login.Client{ID: "client_secret_basic", Secret: panvaSecret, SignedResponses: true})
+	t.Run("signed response as a form", signed.testFormPost)
+	t.Run("signed response of an error", signed.testSignedError)
+	t.Run("client ID metadata document", make(&login.Client{ID: "https://client.example/client.json"}).testClientDocument)
 	t.Run("denied", s.testDenied)
 	t.Run("max_age and prompt", s.testPrompt)
 	t.Run("resource indicators", s.testResources)
@@ -255,6 +279,44 @@ func (s *server) testDenied(t *testing.T) {
 	}
 	if m, err := s.client.Provider.Metadata(t.Context()); err != nil || !m.AuthorizationResponseIssParameterSupported {
 		t.Errorf("the server does not say that it sends iss: %v", err)
+	}
+}
+
+// testSignedError has the server say no in a JWT.
+func (s *server) testSignedError(t *testing.T) {
+	at, tx, err := s.client.AuthCodeURL(t.Context(), &login.AuthRequest{Prompt: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _ := s.browser(t).visit(at, redirectURL)
+	if u, err := url.Parse(back); err != nil || !u.Query().Has("response") || u.Query().Has("error") {
+		t.Error("the server's answer is not signed, which this test is about")
+	}
+	_, err = s.client.Exchange(t.Context(), tx, back)
+	wantCode(t, err, "login_required")
+}
+
+// testClientDocument logs in with a client that the server knows by its document alone.
+func (s *server) testClientDocument(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	doc := &login.ClientDocument{ID: s.client.ID, Metadata: &login.ClientMetadata{
+		RedirectURIs: s.places.redirectURLs(), ApplicationType: "native", ClientName: "Documented",
+		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+	}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /client.json", func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		doc.ServeHTTP(w, r)
+	})
+	s.places.app.handler.Store(mux)
+	m, err := s.client.Provider.Metadata(t.Context())
+	if err != nil || !m.ClientIDMetadataDocumentSupported {
+		t.Fatalf("the server takes no documents: %v", err)
+	}
+	s.testLogin(t)
+	s.testRotation(t)
+	if len(asked) == 0 {
+		t.Error("the server has not asked for the document")
 	}
 }
 

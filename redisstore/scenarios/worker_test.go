@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,7 +110,8 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // killer ends the process with SIGKILL at one step of the protocol: before and
 // after each thing that can be seen from outside.
 type killer struct {
-	at, step  int
+	at        int
+	step      atomic.Int64 // a request may outlive its round
 	store     *redisstore.Store
 	refresher authtrip.Refresher
 }
@@ -119,8 +121,7 @@ type killer struct {
 const steps = 14
 
 func (k *killer) here() {
-	k.step++
-	if k.step == k.at {
+	if int(k.step.Add(1)) == k.at {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}

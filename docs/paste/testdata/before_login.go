@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 
 	"example.com/authtrip"
 	"example.com/authtrip/login"
@@ -22,8 +23,12 @@ var (
 	s       *login.Session
 	user    string
 	users   *authtrip.Sources
+	server  = &httptest.Server{URL: issuer}
+	file    string
 )
 
-func main() { use(ctx, issuer, browser, mux, h, client, store, r, s, user, users, snippet) }
+func main() {
+	use(ctx, issuer, browser, mux, h, client, store, r, s, user, users, server, file, snippet)
+}
 
 func use(...any) error { return nil }

@@ -8,15 +8,16 @@ import { Provider } from 'oidc-provider';
 const lines = createInterface({ input: process.stdin });
 lines.on('close', () => process.exit(0));
 lines.once('line', async (line) => {
-  const { clients, accessTokenTTL } = JSON.parse(line);
+  const { clients, accessTokenTTL, app } = JSON.parse(line);
   const http = createServer();
   await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
   const issuer = `http://127.0.0.1:${http.address().port}`;
   const provider = new Provider(issuer, {
     clients,
     cookies: { keys: ['only', 'a', 'test'] },
-    // The application is on this machine too, which the server's own dispatcher refuses.
-    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
+    // The application is on this machine too, which the server's own dispatcher refuses, and
+    // has no certificate for the name in its client_id.
+    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(String(url).replace('https://client.example', app), options),
     claims: { openid: ['sub'], email: ['email'] },
     scopes: ['openid', 'offline_access', 'email'],
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, email: `${id}@example.com` }) }),
@@ -26,6 +27,8 @@ lines.once('line', async (line) => {
     enabledJWA: { introspectionSigningAlgValues: ['RS256'], userinfoSigningAlgValues: ['RS256'] },
     features: {
       backchannelLogout: { enabled: true },
+      clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
+      jwtResponseModes: { enabled: true },
       registration: { enabled: true },
       registrationManagement: { enabled: true, rotateRegistrationAccessToken: true },
       resourceIndicators: {
@@ -34,6 +37,7 @@ lines.once('line', async (line) => {
       },
       devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
+      dPoP: { enabled: true, nonceSecret: Buffer.alloc(32, 1), requireNonce: () => true },
       deviceFlow: { enabled: true },
       introspection: { enabled: true },
       jwtIntrospection: { enabled: true },

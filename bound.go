@@ -1,0 +1,220 @@
+package authtrip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip/internal/wire"
+)
+
+// This file is what the package knows of tokens that are bound to a key (RFC 9449, DPoP). Keys,
+// signatures and nonces are the business of a [Binder].
+
+// DPoPKey is the member of a token's Extra that has the key to which the token is bound,
+// as its [Binder] writes it. It is a secret of the same rank as the refresh token. No
+// server sends it.
+const DPoPKey = "authtrip_dpop_key"
+
+// A Binder binds tokens to keys, so that a token that is stolen is of no use without its
+// key (RFC 9449). Package [example.com/authtrip/dpop] has one. Set it as [Grant.DPoP]:
+// the tokens of that grant are bound, and a [Source] of it sends each request with a
+// proof.
+//
+// A session has a key of its own, made with its first token. It is kept in the session's
+// record, so that other processes, and the next one, can go on.
+//
+// Methods are safe for concurrent use.
+type Binder interface {
+	// NewKey returns a new key as it is kept in the record: a secret of printable text.
+	NewKey(ctx context.Context) (key string, err error)
+	// Prover returns what makes proofs with a key that NewKey has returned, maybe in
+	// another process. The proofs are for accessToken, or for requests to the token
+	// endpoint if that is "".
+	Prover(key, accessToken string) (Prover, error)
+}
+
+// A Prover makes proofs of possession of one key, for one access token or for the token
+// endpoint. Its methods are safe for concurrent use.
+type Prover interface {
+	// Thumbprint is that of the public key (RFC 9449, section 10: dpop_jkt).
+	Thumbprint() string
+	// Prove sets the DPoP header of req to a new proof for its method and URL. It may
+	// replace the header's values and must not change them in place.
+	Prove(req *http.Request) error
+	// Answered takes from resp what the next proofs need: a nonce, the server's clock.
+	// req had a proof, and code is the error code of resp, "" if it has none. Answered
+	// reports whether the proof was at fault and a new one for the same request is
+	// worth a try.
+	Answered(req *http.Request, resp *http.Response, code string) (again bool)
+}
+
+// Bound is implemented by a [Refresher] that gets bound tokens. [Grant] is one.
+type Bound interface {
+	// Binder returns what binds them, nil if nothing does.
+	Binder() Binder
+}
+
+func binderOf(r Refresher) Binder {
+	if b, ok := r.(Bound); ok {
+		return b.Binder()
+	}
+	return nil
+}
+
+const typeDPoP = "dpop"
+
+func isBound(tok *oauth2.Token) bool { return strings.EqualFold(tok.TokenType, typeDPoP) }
+
+// bind gives a snapshot what its requests are sent with: the header, and of a bound token
+// the prover. A bound token never goes out without a proof. Rule 43.
+func (snap *snapshot) bind(binder Binder) {
+	if !isBound(snap.token) {
+		snap.header, snap.err = headerOf(snap.token)
+		return
+	}
+	key := extra(snap.token, DPoPKey)
+	switch {
+	case binder == nil:
+		snap.err = fmt.Errorf("authtrip: token has type %q, and nothing here makes proofs: set Grant.DPoP, or ask for a bearer token", wire.Clean(snap.token.TokenType))
+	case key == "":
+		snap.err = errors.New("authtrip: token has type DPoP, and its key is not there: log in again")
+	default:
+		if snap.prover, snap.err = binder.Prover(key, snap.token.AccessToken); snap.err != nil {
+			snap.err = fmt.Errorf("authtrip: the key of the token cannot be used: %w", snap.err)
+			return
+		}
+		snap.header, snap.err = headerValue(dpopScheme, snap.token)
+	}
+}
+
+// binder is that of the snapshot's session. It works for one that has none.
+func (snap *snapshot) binder() Binder {
+	if snap.of == nil {
+		return nil
+	}
+	return binderOf(snap.of.set.refresher)
+}
+
+// authorize puts the token of snap into a request's header, and a new proof. Rule 41.
+func (snap *snapshot) authorize(req *http.Request) error {
+	req.Header["Authorization"] = snap.header
+	if snap.prover == nil {
+		return nil
+	}
+	if err := snap.prover.Prove(req); err != nil {
+		return fmt.Errorf("authtrip: no proof for the request: %w", err)
+	}
+	return nil
+}
+
+// proofError is the error code of a response to a request with a proof.
+func proofError(resp *http.Response) string {
+	if resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusBadRequest {
+		return ""
+	}
+	for _, c := range Challenges(resp.Header) {
+		if strings.EqualFold(c.Scheme, "DPoP") && c.Error != "" {
+			return c.Error
+		}
+	}
+	return ""
+}
+
+// sendProven sends a request with a bound token, and once more with another proof if the
+// server wants that. It is no retry with another token, and says nothing of the one that
+// was sent. Rule 73.
+func (t *Transport) sendProven(ctx context.Context, out *http.Request, try attempt, snap *snapshot) (*http.Response, error) {
+	resp, err := t.send(out)
+	if err != nil {
+		return nil, err
+	}
+	code := proofError(resp)
+	if !snap.prover.Answered(out, resp, code) {
+		return resp, nil
+	}
+	again, err := try.again(ctx, snap)
+	if err != nil {
+		return t.unanswered(ctx, resp, err)
+	}
+	readAhead(resp).drop()
+	start := time.Now()
+	if resp, err = t.send(again); err != nil {
+		return nil, err
+	}
+	snap.prover.Answered(again, resp, proofError(resp))
+	t.emit(Event{Kind: EventRequestRetried, Duration: time.Since(start), StatusCode: resp.StatusCode, Code: wire.Code(code)})
+	return resp, nil
+}
+
+// blamesBound is blamesToken for a token with a proof. A challenge of Bearer alone counts
+// only if it says what is wrong: who does not know DPoP is not cured by another token.
+func blamesBound(all []Challenge) (bool, Challenge) {
+	var other Challenge
+	for _, c := range all {
+		switch dpop := strings.EqualFold(c.Scheme, "DPoP"); {
+		case dpop && (c.Claims != "" || c.Error != "" && c.Error != "invalid_token"):
+			return false, c
+		case dpop:
+			return true, Challenge{}
+		case strings.EqualFold(c.Scheme, "Bearer"):
+			other = c
+		}
+	}
+	return other.Scheme == "" || other.Claims == "" && other.Error == "invalid_token", other
+}
+
+// Binder implements [Bound].
+func (g *Grant) Binder() Binder { return g.DPoP }
+
+// refreshBound is Refresh for tokens that are bound to a key: that of old, or a new one.
+// A server that wants a nonce in the proof, or whose clock is another one, gets the
+// request once more: it has not looked at the rest of the first one. Rules 43, 44, 73.
+func (g *Grant) refreshBound(ctx context.Context, endpoint *url.URL, old *oauth2.Token) (*oauth2.Token, error) {
+	var key string
+	var err error
+	if old != nil {
+		key = extra(old, DPoPKey)
+	}
+	if key == "" {
+		if key, err = g.DPoP.NewKey(ctx); err != nil {
+			return nil, &RefreshError{Err: fmt.Errorf("authtrip: Grant.DPoP made no key: %w", err)}
+		}
+	}
+	prover, err := g.DPoP.Prover(key, "")
+	if err != nil {
+		return nil, &RefreshError{Err: fmt.Errorf("authtrip: Grant.DPoP cannot use the key of the session: %w", err)}
+	}
+	tok, again, err := g.send(ctx, endpoint, old, prover)
+	if again {
+		tok, _, err = g.send(ctx, endpoint, old, prover)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !isBound(tok) && !strings.EqualFold(tok.TokenType, "N_A") {
+		// What old is stays in use, and the server is asked again when it is needed.
+		return nil, &RefreshError{
+			Err:       fmt.Errorf("token endpoint %s gave a token of type %q, want DPoP: it is not used, as whoever steals it could use it too", endpoint.Host, wire.Clean(tok.TokenType)),
+			ambiguous: true,
+		}
+	}
+	return withExtra(tok, DPoPKey, key), nil
+}
+
+// withExtra returns tok with one more member in its Extra.
+func withExtra(tok *oauth2.Token, name, value string) *oauth2.Token {
+	all := map[string]any{name: value}
+	for _, other := range wire.ExtraNames(tok) {
+		if other != name {
+			all[other] = tok.Extra(other)
+		}
+	}
+	return tok.WithExtra(all)
+}
