@@ -48,6 +48,8 @@ type ResourceMetadata struct {
 	AuthorizationServers   []string `json:"authorization_servers"`
 	ScopesSupported        []string `json:"scopes_supported"`
 	BearerMethodsSupported []string `json:"bearer_methods_supported"`
+	// DPoPBoundTokensRequired says that the API takes no bearer tokens (RFC 9449).
+	DPoPBoundTokensRequired bool `json:"dpop_bound_access_tokens_required"`
 
 	raw json.RawMessage
 }

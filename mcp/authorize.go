@@ -4,17 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/internal/origin"
+	"example.com/authtrip/internal/wire"
 	"example.com/authtrip/login"
 )
 
@@ -27,7 +25,6 @@ type binding struct {
 	Asked    []string `json:"asked,omitempty"` // the scopes
 	// Registration is that of a client which has registered itself.
 	Registration *login.Registration `json:"registration,omitempty"`
-	// DPoP proofs will have their key here.
 }
 
 const extraBinding = "authtrip_mcp"
@@ -40,16 +37,11 @@ func bindingOf(tok *oauth2.Token) (b binding, ok bool) {
 	return b, text != "" && json.Unmarshal([]byte(text), &b) == nil && b.Issuer != ""
 }
 
-// bound returns tok with its binding. The other members that a session needs again are
-// repeated, as x/oauth2 replaces all.
-func bound(tok *oauth2.Token, b binding) *oauth2.Token {
+// with returns tok with a binding.
+func (b binding) with(tok *oauth2.Token) *oauth2.Token {
 	doc, _ := json.Marshal(b) // of what was JSON before
-	all := map[string]any{extraBinding: string(doc)}
-	for _, name := range []string{"scope", "id_token", "authtrip_resource", "refresh_expires_in", "refresh_token_expires_in"} {
-		if v := tok.Extra(name); v != nil {
-			all[name] = v
-		}
-	}
+	all := wire.Extras(tok)
+	all[extraBinding] = string(doc)
 	return tok.WithExtra(all)
 }
 
@@ -61,8 +53,8 @@ func (t *Transport) authorize(ctx context.Context, wants want, all []authtrip.Ch
 		key = "more " + ch.Scope
 	}
 	return t.logins.do(ctx, key, func(ctx context.Context) error {
-		old, err := t.source.TokenContext(ctx)
-		if err != nil && !errors.Is(err, authtrip.ErrReauthRequired) {
+		old, err := t.current(ctx)
+		if err != nil {
 			return err
 		}
 		if old != nil && old.AccessToken != used {
@@ -82,6 +74,10 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 	if err != nil {
 		return err
 	}
+	binder, err := t.binder(resource, meta)
+	if err != nil {
+		return err
+	}
 	req := &login.AuthRequest{Resources: []string{resource.Resource}}
 	if wants == more {
 		ch, _ := stepUp(all)
@@ -95,7 +91,12 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 	} else {
 		req.Scopes = t.scopes(all, resource, meta)
 	}
-	s, err := t.Login.login(ctx, &task{t: t, provider: p, meta: meta, request: req})
+	k := &task{t: t, provider: p, meta: meta, request: req, binder: binder, renew: t.lost.Load()}
+	s, err := t.Login.login(ctx, k)
+	if k.registered && !k.renew && unknownClient(err) {
+		k.renew = true
+		s, err = t.Login.login(ctx, k)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,18 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 }
 
 func (t *Transport) keep(ctx context.Context, s *login.Session, b binding) error {
-	return t.source.SetToken(context.WithoutCancel(ctx), bound(s.Token, b))
+	t.lost.Store(false)
+	return t.source.SetToken(context.WithoutCancel(ctx), b.with(s.Token))
+}
+
+// current returns the token, and nil where a login is needed: nobody has logged in, the
+// session is over, or its server does not know the client any more.
+func (t *Transport) current(ctx context.Context) (*oauth2.Token, error) {
+	tok, err := t.source.TokenContext(ctx)
+	if errors.Is(err, authtrip.ErrReauthRequired) || t.lost.Load() && unknownClient(err) {
+		return nil, nil //nolint:nilnil // it is no error
+	}
+	return tok, err
 }
 
 // scopes are those of the challenge, else those of the resource's metadata, else none; and
@@ -132,6 +144,22 @@ func (t *Transport) scopes(all []authtrip.Challenge, resource *login.ResourceMet
 	}
 	return scopes
 }
+
+// binder is what the tokens of a login are bound by, nil if they are not.
+func (t *Transport) binder(resource *login.ResourceMetadata, meta *login.Metadata) (authtrip.Binder, error) {
+	offered := len(meta.DPoPSigningAlgs) > 0
+	switch {
+	case t.DPoP != nil && offered:
+		return t.DPoP, nil
+	case !resource.DPoPBoundTokensRequired:
+		return nil, nil //nolint:nilnil // bearer tokens
+	case offered:
+		return nil, errNoDPoP
+	}
+	return nil, errors.New("mcp: the server takes tokens only that are bound to a key, and its authorization server does not say that it binds them (dpop_signing_alg_values_supported)")
+}
+
+var errNoDPoP = errors.New("mcp: Transport.DPoP is nil, and the server wants tokens that are bound to a key")
 
 // find returns what the server says about itself, and its authorization server. One that says
 // nothing is a server of 2025-03-26, which is its own.
@@ -188,162 +216,6 @@ func (t *Transport) emptyProvider(issuer string) *login.Provider {
 	}
 }
 
-// refresher replaces the token of a session at the server that it came from.
-type refresher struct{ t *Transport }
-
-// Refresh implements [authtrip.Refresher].
-func (r refresher) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
-	if old == nil {
-		return nil, &authtrip.RefreshError{Err: authtrip.ErrNoSession}
-	}
-	b, ok := bindingOf(old)
-	unattended := r.t.Login != nil && !r.t.Login.asks()
-	if !ok || old.RefreshToken == "" && !unattended {
-		return nil, &authtrip.RefreshError{Err: authtrip.ErrSessionEnded}
-	}
-	tok, err := r.refresh(ctx, old, b)
-	if err != nil {
-		if _, ok := errors.AsType[*authtrip.RefreshError](err); !ok {
-			err = &authtrip.RefreshError{Err: err}
-		}
-		return nil, err
-	}
-	return bound(tok, b), nil
-}
-
-func (r refresher) refresh(ctx context.Context, old *oauth2.Token, b binding) (*oauth2.Token, error) {
-	p, err := r.t.provider(ctx, b.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	meta, err := p.Metadata(ctx)
-	if err != nil {
-		return nil, err
-	}
-	k := &task{t: r.t, provider: p, meta: meta, request: &login.AuthRequest{Scopes: b.Asked, Resources: []string{b.Resource}}}
-	if old.RefreshToken == "" {
-		s, lerr := r.t.Login.login(ctx, k)
-		if lerr != nil {
-			return nil, lerr
-		}
-		return s.session.Token, nil
-	}
-	c, err := k.known(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	if c.ID != b.ClientID {
-		// The refresh token is another client's: it goes nowhere.
-		return nil, fmt.Errorf("%w: the program is another client of the server now", authtrip.ErrSessionEnded)
-	}
-	c.Resources = []string{b.Resource}
-	return c.RefreshToken().Refresh(ctx, old)
-}
-
-// A task is one login.
-type task struct {
-	t        *Transport
-	provider *login.Provider
-	meta     *login.Metadata
-	request  *login.AuthRequest
-}
-
-// client returns the client of this program at the task's server.
-func (k *task) client(ctx context.Context, complete func(*login.ClientMetadata), renew bool) (*login.Client, *login.Registration, error) {
-	c, r, err := k.t.identity.Client(ctx, k.provider, complete, renew)
-	if err != nil {
-		return nil, nil, err
-	}
-	return k.equip(c), r, nil
-}
-
-// known returns the client that a session is of. It never registers one.
-func (k *task) known(ctx context.Context, b binding) (*login.Client, error) {
-	if b.Registration != nil {
-		c, err := b.Registration.Client(k.provider)
-		if err != nil {
-			return nil, err
-		}
-		return k.equip(c), nil
-	}
-	c, _, err := k.client(ctx, nil, false)
-	return c, err
-}
-
-func (k *task) equip(c *login.Client) *login.Client {
-	c.HTTPClient = k.t.guarded
-	c.Scopes = []string{}
-	return c
-}
-
-// checkPKCE implements Rule 69.
-func (k *task) checkPKCE() error {
-	if !slices.Contains(k.meta.CodeChallengeMethods, "S256") {
-		return errors.New("mcp: the authorization server does not say that it does PKCE with S256, which the protocol requires")
-	}
-	return nil
-}
-
-// group lets those who want the same login wait for one. It ends when all have left.
-type group struct {
-	mu  sync.Mutex
-	all map[string]*pending
-}
-
-type pending struct {
-	done    chan struct{}
-	err     error
-	waiting int // guarded by group.mu
-	cancel  context.CancelFunc
-}
-
-// loginTimeout ends a login that hangs.
-const loginTimeout = 15 * time.Minute
-
-func (g *group) do(ctx context.Context, key string, fn func(context.Context) error) error {
-	g.mu.Lock()
-	p := g.all[key]
-	if p == nil {
-		if g.all == nil {
-			g.all = make(map[string]*pending)
-		}
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
-		p = &pending{done: make(chan struct{}), cancel: cancel}
-		g.all[key] = p
-		go func() {
-			defer func() {
-				if v := recover(); v != nil {
-					p.err = fmt.Errorf("mcp: login: panic of type %T", v)
-				}
-				cancel()
-				g.mu.Lock()
-				if g.all[key] == p {
-					delete(g.all, key)
-				}
-				g.mu.Unlock()
-				close(p.done)
-			}()
-			p.err = fn(own)
-		}()
-	}
-	p.waiting++
-	g.mu.Unlock()
-	select {
-	case <-p.done:
-		return p.err
-	case <-ctx.Done():
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if p.waiting--; p.waiting == 0 {
-			p.cancel()
-			if g.all[key] == p {
-				delete(g.all, key) // whoever comes next begins anew
-			}
-		}
-		return context.Cause(ctx)
-	}
-}
-
 // Finish ends a login that a [Redirect] began: it takes the transaction of the
 // [LoginNeededError] and the request with which the browser came back. Its errors
 // are those of [login.Client.Exchange].
@@ -359,12 +231,18 @@ func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response 
 		return err
 	}
 	k := &task{t: t, provider: p}
+	if k.binder, err = t.binderOf(tx.DPoPKey); err != nil {
+		return err
+	}
 	c, r, err := k.client(ctx, nil, false)
 	if err != nil {
 		return err
 	}
 	s, err := c.Exchange(ctx, tx, response)
 	if err != nil {
+		if r != nil && unknownClient(err) {
+			t.lost.Store(true) // the next login registers again
+		}
 		return err
 	}
 	b := binding{Issuer: p.Issuer, ClientID: c.ID, Registration: r, Asked: tx.Scopes}

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	example.com/authtrip v0.0.0
+	example.com/authtrip/dpop v0.0.0
 	example.com/authtrip/login v0.0.0
 	github.com/modelcontextprotocol/go-sdk v1.8.0
 	golang.org/x/oauth2 v0.37.0
@@ -27,3 +28,5 @@ require (
 replace example.com/authtrip => ../
 
 replace example.com/authtrip/login => ../login
+
+replace example.com/authtrip/dpop => ../dpop

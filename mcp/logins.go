@@ -230,7 +230,7 @@ func (k *task) grant(ctx context.Context, of func(*login.Client, *login.TokenReq
 	if err != nil {
 		return nil, err
 	}
-	tok, err := of(c, &login.TokenRequest{Scopes: k.request.Scopes, Resources: k.request.Resources}).Refresh(ctx, nil)
+	tok, err := of(c, &login.TokenRequest{Scopes: k.request.Scopes, Resources: k.request.Resources}).Refresh(ctx, k.old)
 	if err != nil {
 		return nil, err
 	}
@@ -277,6 +277,7 @@ func (e *Enterprise) assertion(ctx context.Context, k *task) (string, error) {
 		return idToken, typeIDToken, err
 	}).Refresh(ctx, nil)
 	if err != nil {
+		k.registered = false // it is another client that failed
 		return "", policy(err)
 	}
 	if got, _ := tok.Extra("issued_token_type").(string); got != typeIDJAG {

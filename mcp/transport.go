@@ -28,10 +28,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/oauth2"
+	"sync/atomic"
 
 	"example.com/authtrip"
 	"example.com/authtrip/internal/origin"
@@ -79,6 +79,10 @@ type Transport struct {
 	// AllowInsecureHTTP permits plain http to other machines. Setting this sends tokens
 	// and secrets in clear text.
 	AllowInsecureHTTP bool
+	// DPoP, if set, has the tokens bound to keys (RFC 9449) where the authorization server
+	// offers that: an [example.com/authtrip/dpop.Keys]. A server that wants bound tokens is an
+	// error without it. A Transport that is the SDK's handler needs [Transport.Proofs] then.
+	DPoP authtrip.Binder
 	// OnEvent, if set, is told what happens, as that of [authtrip.Source] is.
 	OnEvent func(authtrip.Event)
 
@@ -92,6 +96,8 @@ type Transport struct {
 	providers login.Providers
 	logins    group
 	oauth     handler
+	lost      atomic.Bool // the session's server does not know the client any more
+	proofs    atomic.Bool // somebody has called Proofs
 }
 
 // RoundTrip implements [http.RoundTripper]. A request that has an Authorization header, and one to
@@ -154,15 +160,24 @@ const (
 )
 
 func wanted(resp *http.Response) want {
+	all := authtrip.Challenges(resp.Header)
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
+		if slices.ContainsFunc(all, blamesProof) {
+			return nothing
+		}
 		return token
 	case http.StatusForbidden:
-		if _, ok := stepUp(authtrip.Challenges(resp.Header)); ok {
+		if _, ok := stepUp(all); ok {
 			return more
 		}
 	}
 	return nothing
+}
+
+// blamesProof reports whether a challenge is about a proof, which no login changes.
+func blamesProof(ch authtrip.Challenge) bool {
+	return ch.Error == "use_dpop_nonce" || ch.Error == "invalid_dpop_proof"
 }
 
 // stepUp returns the challenge that asks for more.
@@ -193,15 +208,15 @@ func (n noting) RoundTrip(req *http.Request) (*http.Response, error) {
 // send sends a request with the token, and without one where nobody has logged in.
 func (t *Transport) send(req *http.Request, used *sent) (*http.Response, error) {
 	used.token = ""
-	_, err := t.source.TokenContext(req.Context())
+	tok, err := t.current(req.Context())
 	switch {
-	case err == nil:
-		return t.inner.RoundTrip(req.WithContext(context.WithValue(req.Context(), sentKey{}, used)))
-	case errors.Is(err, authtrip.ErrReauthRequired):
+	case err != nil:
+		closeBody(req)
+		return nil, err
+	case tok == nil:
 		return t.base().RoundTrip(req)
 	}
-	closeBody(req)
-	return nil, err
+	return t.inner.RoundTrip(req.WithContext(context.WithValue(req.Context(), sentKey{}, used)))
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -301,70 +316,4 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		_ = req.Body.Close()
 	}
-}
-
-// handler is what is remembered for the SDK.
-type handler struct {
-	mu    sync.Mutex
-	fresh string // the token that a rejection led to
-}
-
-// TokenSource implements auth.OAuthHandler: it returns the token of now, and nil where nobody has
-// logged in.
-func (t *Transport) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
-	if err := t.prepare(); err != nil {
-		return nil, err
-	}
-	tok, err := t.source.TokenContext(ctx)
-	switch {
-	case errors.Is(err, authtrip.ErrReauthRequired):
-		return nil, nil //nolint:nilnil // as the interface has it
-	case err != nil:
-		return nil, err
-	}
-	return oauth2.StaticTokenSource(tok), nil
-}
-
-// Authorize implements auth.OAuthHandler: it refreshes a token that was rejected, and logs in
-// where that does not help. It closes the response's body.
-func (t *Transport) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
-	if err := t.prepare(); err != nil {
-		return err
-	}
-	wants := wanted(resp)
-	challenges := authtrip.Challenges(resp.Header)
-	wire.Drain(resp.Body, drained)
-	_, used, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	if wants == nothing {
-		return fmt.Errorf("mcp: the server answered with status %d, which no token changes", resp.StatusCode)
-	}
-	if wants == token && used != "" && t.oauth.first(used) {
-		t.source.Invalidate(&oauth2.Token{AccessToken: used})
-		tok, err := t.source.TokenContext(ctx)
-		if err == nil && tok.AccessToken != used {
-			t.oauth.remember(tok.AccessToken)
-			return nil
-		}
-		if err != nil && !errors.Is(err, authtrip.ErrReauthRequired) {
-			return err
-		}
-	}
-	if t.Login == nil {
-		return fmt.Errorf("mcp: Transport.Login is nil, and the server wants a token: %w", authtrip.ErrReauthRequired)
-	}
-	return t.authorize(ctx, wants, challenges, used, 0)
-}
-
-// first reports whether a rejected token may be replaced by a refresh: one that came from
-// a refresh after a rejection is not refreshed again.
-func (h *handler) first(used string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.fresh != used
-}
-
-func (h *handler) remember(tok string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.fresh = tok
 }

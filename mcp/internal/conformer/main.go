@@ -15,6 +15,7 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"example.com/authtrip/dpop"
 	"example.com/authtrip/login"
 	"example.com/authtrip/mcp"
 )
@@ -47,14 +48,14 @@ func run() error {
 		}
 	}
 	at := os.Args[len(os.Args)-1]
-	t := &mcp.Transport{URL: at, Login: g.login(), Identity: &login.Identity{
+	t := &mcp.Transport{URL: at, Login: g.login(), DPoP: new(dpop.Keys), Identity: &login.Identity{
 		Registered:  g.registered,
 		DocumentURL: "https://conformance-test.local/client-metadata.json",
 		Metadata:    &login.ClientMetadata{ClientName: "conformer"},
 	}}
 	st := &sdk.StreamableClientTransport{Endpoint: at, HTTPClient: &http.Client{Transport: t}}
 	if os.Getenv("CONFORMER_OAUTH_HANDLER") != "" {
-		st.HTTPClient, st.OAuthHandler = nil, t
+		st.HTTPClient, st.OAuthHandler = &http.Client{Transport: t.Proofs()}, t
 	}
 	return use(ctx, st)
 }
