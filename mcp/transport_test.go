@@ -1,7 +1,6 @@
 package mcp_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -178,10 +177,7 @@ func TestDeniedByPolicyNeverAsksABrowser(t *testing.T) {
 	w := newWorld(t)
 	idp := w.add(t)
 	idp.deny = "access_denied"
-	tr := w.transport(t, &mcp.Transport{Login: &mcp.Enterprise{
-		Provider: &login.Client{Provider: &login.Provider{Issuer: idp.URL}, ID: "idp"},
-		IDToken:  func(context.Context) (string, error) { return "id token", nil },
-	}})
+	tr := w.transport(t, &mcp.Transport{Login: enterprise(idp)})
 	if _, err := post(t, tr, w.url(), ""); !errors.Is(err, mcp.ErrDeniedByPolicy) {
 		t.Errorf("error = %v, want ErrDeniedByPolicy", err)
 	}
