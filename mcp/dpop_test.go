@@ -1,6 +1,7 @@
 package mcp_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"example.com/authtrip"
 	"example.com/authtrip/dpop"
+	"example.com/authtrip/login"
 	"example.com/authtrip/mcp"
 )
 
@@ -66,6 +68,7 @@ func TestProofThatIsRejectedAsksNobody(t *testing.T) {
 		t.Fatalf("%v, %v, want the 401 as it came", resp, err)
 	}
 	_ = resp.Body.Close()
+	tr.Proofs() // as for the SDK
 	if err = tr.Authorize(t.Context(), req, resp); err == nil {
 		t.Error("Authorize() has no error")
 	}
@@ -156,5 +159,24 @@ func TestSDKWithHandlerSendsProofs(t *testing.T) {
 	}
 	if n := len(w.as[0].asked); n != 1 || bearer != 0 {
 		t.Errorf("%d logins, want 1; %d bearer tokens, want none", n, bearer)
+	}
+}
+
+func TestProgramWithoutAUserKeepsItsKey(t *testing.T) {
+	t.Parallel()
+	w := newBoundWorld(t)
+	id := &login.Identity{Registered: func(context.Context, string) (*login.Client, error) { return &login.Client{ID: "robot"}, nil }}
+	tr := w.transport(t, &mcp.Transport{Login: new(mcp.ClientCredentials), Identity: id, DPoP: new(dpop.Keys)})
+	want200(t, tr, w.url(), "")
+	w.revoke()
+	want200(t, tr, w.url(), "")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := map[string]bool{}
+	for _, jkt := range w.proofs.jkt {
+		keys[jkt] = true
+	}
+	if len(keys) != 1 || w.as[0].n != 2 {
+		t.Errorf("%d tokens with %d keys, want 2 with the same", w.as[0].n, len(keys))
 	}
 }

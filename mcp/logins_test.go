@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,9 @@ func TestDeviceLogsInWithoutABrowser(t *testing.T) {
 	if asked := w.as[0].asked[0]; asked.Get("resource") != w.url() || asked.Get("scope") != "read offline_access" {
 		t.Errorf("resource %q, scope %q", asked.Get("resource"), asked.Get("scope"))
 	}
+	if got := w.as[0].tokens[1].Get("resource"); got != w.url() {
+		t.Errorf("resource of the token request is %q", got)
+	}
 	if len(w.as[0].tokens) != 3 || w.as[0].tokens[2].Get("grant_type") != "refresh_token" {
 		t.Errorf("%d token requests, want one that waits, one that gets it, and a refresh", len(w.as[0].tokens))
 	}
@@ -71,7 +75,8 @@ func enterprise(idp *authServer) *mcp.Enterprise {
 func TestPolicyThatChangesEndsTheAccess(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]error{
-		"access_denied": mcp.ErrDeniedByPolicy, "unauthorized_client": mcp.ErrDeniedByPolicy, "invalid_grant": authtrip.ErrReauthRequired,
+		"access_denied": mcp.ErrDeniedByPolicy, "unauthorized_client": mcp.ErrDeniedByPolicy,
+		"invalid_grant": authtrip.ErrReauthRequired, "invalid_token": authtrip.ErrReauthRequired,
 	} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
@@ -87,8 +92,11 @@ func TestPolicyThatChangesEndsTheAccess(t *testing.T) {
 			if err == nil { // the end of the session is noticed by the first request
 				_, err = post(t, tr, w.url(), "")
 			}
-			if !errors.Is(err, want) || code == "invalid_grant" && errors.Is(err, mcp.ErrDeniedByPolicy) {
+			if !errors.Is(err, want) {
 				t.Errorf("error = %v, want %v", err, want)
+			}
+			if text := "single sign-on has ended"; (want == authtrip.ErrReauthRequired) != strings.Contains(err.Error(), text) {
+				t.Errorf("error = %v, and it is about a user who has to log in: %v", err, want == authtrip.ErrReauthRequired)
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -96,6 +104,41 @@ func TestPolicyThatChangesEndsTheAccess(t *testing.T) {
 				t.Error("a browser was asked")
 			}
 		})
+	}
+}
+
+func TestIdentityProviderThatDoesNotKnowTheProgramIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	idp := w.add(t)
+	idp.deny = "invalid_client"
+	if _, err := post(t, w.transport(t, &mcp.Transport{Login: enterprise(idp)}), w.url(), ""); err == nil || errors.Is(err, mcp.ErrDeniedByPolicy) {
+		t.Errorf("error = %v", err)
+	}
+	if n, m := len(idp.tokens), w.as[0].registered; n != 1 || m != 1 {
+		t.Errorf("%d token requests at the identity provider, %d registrations at the server, want 1 and 1", n, m)
+	}
+}
+
+func TestRefreshTokenGoesOutAsItsClientAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	name := "first"
+	id := &login.Identity{Registered: func(context.Context, string) (*login.Client, error) { return &login.Client{ID: name}, nil }}
+	tr := w.transport(t, &mcp.Transport{Login: browser(), Identity: id})
+	want200(t, tr, w.url(), "")
+	name = "second"
+	w.revoke()
+	if _, err := tr.Source().Refresh(t.Context()); !errors.Is(err, authtrip.ErrSessionEnded) {
+		t.Errorf("error = %v, want ErrSessionEnded", err)
+	}
+	want200(t, tr, w.url(), "")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, form := range w.as[0].tokens {
+		if form.Get("grant_type") == "refresh_token" {
+			t.Errorf("a refresh token went out as client %q", form.Get("client_id"))
+		}
 	}
 }
 
@@ -158,6 +201,37 @@ func TestServerThatForgotTheClientOfAnotherLogin(t *testing.T) {
 	if n := w.as[0].registered; n != 2 {
 		t.Errorf("%d registrations, want 2", n)
 	}
+}
+
+func TestServerThatForgotTheClientOfAWebApplication(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tr := w.transport(t, &mcp.Transport{Login: &mcp.Redirect{URL: "https://app.example/callback"}})
+	begin := func() (*mcp.LoginNeededError, string) {
+		_, err := post(t, tr, w.url(), "")
+		need, ok := errors.AsType[*mcp.LoginNeededError](err)
+		if !ok {
+			t.Fatalf("error = %v, want a LoginNeededError", err)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, need.URL, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return need, resp.Header.Get("Location")
+	}
+	need, back := begin()
+	w.mu.Lock()
+	w.as[0].forgot = 1
+	w.mu.Unlock()
+	if err := tr.Finish(t.Context(), need.Transaction, back); err == nil {
+		t.Fatal("Finish() has no error")
+	}
+	need, back = begin()
+	if err := tr.Finish(t.Context(), need.Transaction, back); err != nil {
+		t.Fatal(err)
+	}
+	want200(t, tr, w.url(), "")
 }
 
 // TestServerThatForgotAnotherClientIsNotAskedToRegister: what was registered by hand is

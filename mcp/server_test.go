@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"example.com/authtrip/login"
 	"example.com/authtrip/mcp"
@@ -226,6 +227,9 @@ func (a *authServer) token(rw http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.PostForm.Get("grant_type"), "token-exchange") {
 		m["issued_token_type"], m["token_type"] = "urn:ietf:params:oauth:token-type:id-jag", "N_A"
 	}
+	if r.PostForm.Get("grant_type") == "client_credentials" {
+		delete(m, "refresh_token")
+	}
 	reply(rw, 200, m)
 }
 
@@ -267,7 +271,13 @@ func (w *world) transport(t *testing.T, with *mcp.Transport) *mcp.Transport {
 // post sends a request and returns its status.
 func post(t *testing.T, tr http.RoundTripper, at, body string) (int, error) {
 	t.Helper()
-	resp, err := (&http.Client{Transport: tr}).Post(at, "text/plain", strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, strings.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	resp, err := (&http.Client{Transport: tr}).Do(req)
 	if err != nil {
 		return 0, err
 	}
