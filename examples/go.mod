@@ -120,3 +120,5 @@ replace example.com/authtrip/login => ../login
 replace example.com/authtrip/redisstore => ../redisstore
 
 replace example.com/authtrip/mcp => ../mcp
+
+replace example.com/authtrip/dpop => ../dpop
