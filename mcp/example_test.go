@@ -24,7 +24,8 @@ func Example() {
 	}
 	defer t.Close()
 	session, err := client.Connect(ctx, &sdk.StreamableClientTransport{
-		Endpoint: serverURL, HTTPClient: &http.Client{Transport: t}}, nil)
+		Endpoint: serverURL, HTTPClient: &http.Client{Transport: t},
+	}, nil)
 	if err != nil {
 		log.Print(err)
 		return
