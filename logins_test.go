@@ -53,6 +53,44 @@ func TestForgetReturnsTheTokenThatIsLive(t *testing.T) {
 	})
 }
 
+// TestForgetReturnsTheTokenThatIsOnItsWay: it returned the one before, and its successor
+// came after the logout, was dropped, and stayed good at the server.
+func TestForgetReturnsTheTokenThatIsOnItsWay(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Commit: true, Delay: time.Second})
+		refreshed := make(chan error, 1)
+		go func() {
+			_, err := r.src.Token()
+			refreshed <- err
+		}()
+		wait(100 * time.Millisecond)
+		tok, err := r.src.Forget(t.Context())
+		if err != nil || tok == nil || !r.srv.Valid(tok.RefreshToken) {
+			t.Errorf("Forget() returns no live refresh token, error %v", err)
+		}
+		if err := <-refreshed; err != nil && !errors.Is(err, authtrip.ErrLoggedOut) {
+			t.Errorf("Token() = %v", err)
+		}
+		_, err = r.src.Token()
+		wantIs(t, err, authtrip.ErrLoggedOut)
+	})
+}
+
+// TestForgetDoesNotWaitForAServerThatHangs longer than a save may take.
+func TestForgetDoesNotWaitForAServerThatHangs(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Delay: time.Hour})
+		go func() { _, _ = r.src.Token() }()
+		wait(100 * time.Millisecond)
+		began := time.Now()
+		if _, err := r.src.Forget(t.Context()); err != nil || time.Since(began) > 3*time.Second {
+			t.Errorf("Forget() = %v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // TestLoginOnOneVariantIsNoticedByItsSiblings: they served the user before, and sent a
 // refresh token that another had spent.
 func TestLoginOnOneVariantIsNoticedByItsSiblings(t *testing.T) {

@@ -38,6 +38,35 @@ func (e *endpoint) Refresh(_ context.Context, old *oauth2.Token) (*oauth2.Token,
 	return &oauth2.Token{AccessToken: "new-" + old.RefreshToken, RefreshToken: old.RefreshToken + "+", Expiry: time.Now().Add(time.Hour)}, nil
 }
 
+// TestOutageIsOneFactForSessionsThatNewMakes: each of them had a gate of its own, and found
+// out by itself that the token endpoint was down.
+func TestOutageIsOneFactForSessionsThatNewMakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, store := new(endpoint), new(authtrip.MemoryStore)
+		users := &authtrip.Sources{New: func(key string) (*authtrip.Source, error) {
+			return &authtrip.Source{Refresher: e, Store: store, Key: key}, nil
+		}}
+		defer users.Close()
+		e.down.Store(true)
+		const sessions = 1000
+		for i := range sessions {
+			tok := &oauth2.Token{AccessToken: fmt.Sprint("old-", i), RefreshToken: fmt.Sprint("r", i), Expiry: time.Now().Add(time.Minute)}
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), tok); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(2 * time.Minute)
+		for i := range sessions {
+			if _, err := users.Source(fmt.Sprint(i)).Token(); err == nil {
+				t.Fatal("a token came from an endpoint that is down")
+			}
+		}
+		if n := e.asked.Load(); n > 100 {
+			t.Errorf("%d token requests for %d sessions, want 100 at most", n, sessions)
+		}
+	})
+}
+
 // crowdOf is that many sessions whose access tokens have expired.
 func crowdOf(t *testing.T, e *endpoint, n int) *authtrip.Sources {
 	t.Helper()

@@ -104,14 +104,15 @@ type Source struct {
 	// it, a usable token is handed out and no refresh token is sent.
 	AllowRefreshWithoutStore bool
 	// OnEvent, if set, is told what happens. It is called synchronously, with no
-	// lock held, from several goroutines at once.
+	// lock held, from several goroutines at once, some of which are the Source's own: a
+	// panic in it ends the program.
 	OnEvent func(Event)
 
 	of      atomic.Pointer[session] // the session, as it was used last; nil until the first use
 	prepare sync.Mutex              // one first use at a time
 	among   *Sources                // whose session it is, if one of many
 	private MemoryStore             // where Store is nil
-	flights flight.Group[*snapshot]
+	flights flight.Group[result]
 	late    sync.WaitGroup
 }
 
@@ -240,7 +241,9 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 // processes notice at their next refresh, and at once with [Source.Watch].
 //
 // It returns the newest token that it removed, for the server to revoke; nil if there
-// was nothing, or nothing that can be read. On an error the token is still in place.
+// was nothing, or nothing that can be read. A refresh of this process that is on its way
+// is waited for, two and a half seconds at most, so that this is its token. On an error
+// the token is still in place.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {

@@ -314,12 +314,12 @@ func (r *round) restError() error {
 	w := r.s.work
 	f := r.s.failure(r.s.cur.Load())
 	switch {
-	case !f.due():
-		return f.err
 	case w.endErr != nil:
 		return w.endErr
 	case w.end != nil:
 		return w.end.err()
+	case !f.due():
+		return f.err
 	}
 	return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and is sent again when the access token has expired", ErrInDoubt)})
 }

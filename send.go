@@ -31,6 +31,7 @@ func (r *round) send() {
 		w.sends.inherited = w.memory.Facts(r.moment()).Marker == lifecycle.ReadyAgain
 	}
 	parent, known := w.memory.Known, r.s.known()
+	w.asking = make(chan struct{})
 	r.s.mu.Unlock()
 
 	began := time.Now()
@@ -47,6 +48,8 @@ func (r *round) send() {
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
+	close(w.asking)
+	w.asking = nil
 	if late && care != lifecycle.Free && w.memory.Known == parent {
 		w.sends.open = cutOff
 	}

@@ -32,12 +32,12 @@ type settings struct {
 	mayFail    bool // AllowRefreshWithoutStore
 	onEvent    func(Event)
 	owner      string // a random name of this process, in markers
-	flights    *flight.Group[*snapshot]
+	flights    *flight.Group[result]
 	gate       *gate
 	late       *sync.WaitGroup // requests whose rounds did not wait for them
 }
 
-func newSettings(s *Source, flights *flight.Group[*snapshot], late *sync.WaitGroup) (*settings, error) {
+func newSettings(s *Source, flights *flight.Group[result], late *sync.WaitGroup) (*settings, error) {
 	if s.Refresher == nil {
 		return nil, errors.New("authtrip: Source.Refresher is nil")
 	}
@@ -84,7 +84,7 @@ const (
 	saveTimeout = 2500 * time.Millisecond
 	// maxConflicts is how often somebody else may be faster to save.
 	maxConflicts = 10
-	// maxJoins is how many rounds a refresh by hand may join that were for something else.
+	// maxJoins is how many rounds a caller may join that were for something else.
 	maxJoins = 3
 	// lookInterval is how long a token is handed out without a look at the Store.
 	lookInterval = tombstoneLife / 2
@@ -128,38 +128,51 @@ func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
 
 // obtain returns a token other than seen. It blocks until a round has ended, or ctx.
 func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error) {
-	for range 2 {
+	err := errTooFast
+	for range maxJoins {
 		if f := s.failure(seen); !s.due(f) && !s.busy.Load() {
 			return nil, f.err
 		}
-		got, err := s.do(ctx, round{seen: seen, why: wanted})
-		if !errors.Is(err, errNotLetIn) && (err != nil || got.usable()) {
-			return got, err
+		got, failed := s.do(ctx, round{seen: seen, why: wanted})
+		switch {
+		case failed == nil && got.snap.usable():
+			return got.snap, nil
+		case failed != nil && got.why.somebody() && !errors.Is(failed, errNotLetIn):
+			return nil, failed
+		case failed != nil:
+			err = failed
 		}
-		// It joined a round that only had a look at the Store, or an API was faster.
+		// It joined a round that was for nobody, or an API was faster.
 		seen = s.cur.Load()
 	}
-	return nil, &RefreshError{Err: errors.New("the token is no longer usable: try again")}
+	return nil, err
 }
+
+// errTooFast is the error of a caller whose token was rejected as soon as it had come.
+var errTooFast error = &RefreshError{Err: errors.New("the token is no longer usable: try again")}
 
 // refresh replaces the token whatever its state.
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	seen := s.cur.Load()
 	got, err := s.do(ctx, round{seen: seen, why: byHand})
 	for range maxJoins {
-		if (err != nil || got != seen && got.usable()) && !errors.Is(err, errNotLetIn) {
+		done := got.why.somebody()
+		if err == nil {
+			done = got.snap != seen && got.snap.usable()
+		}
+		if done && !errors.Is(err, errNotLetIn) {
 			break
 		}
-		// It joined a round that had nothing to do, or only had a look at the Store.
+		// It joined a round that had nothing to do, or was for nobody.
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	switch {
-	case err == nil && got == seen:
+	case err == nil && got.snap == seen:
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
-	case err == nil && !got.usable():
-		err = &RefreshError{Err: errors.New("the token is no longer usable: try again")}
+	case err == nil && !got.snap.usable():
+		err = errTooFast
 	}
-	return got, err
+	return got.snap, err
 }
 
 // look lets a round look at the Store, and waits for it.
@@ -175,19 +188,27 @@ func (s *session) look(ctx context.Context) {
 	}
 }
 
-func (s *session) do(ctx context.Context, r round) (*snapshot, error) {
+// A result is what a round came to, and what it was for: whoever joins one gets that of
+// the round, and not of his own purpose.
+type result struct {
+	snap *snapshot
+	why  why
+}
+
+// do lets a round run, or joins the one that does, and waits for it.
+func (s *session) do(ctx context.Context, r round) (result, error) {
 	done := s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r))
 	select {
 	case res := <-done:
 		s.tell()
-		got, _ := res.Val.(*snapshot)
+		got, _ := res.Val.(result)
 		if errors.Is(res.Err, flight.ErrClosed) {
-			return nil, ErrClosed
+			return result{why: r.why}, ErrClosed
 		}
 		return got, res.Err
 	case <-ctx.Done():
 		s.tellAfter(done)
-		return nil, context.Cause(ctx)
+		return result{why: r.why}, context.Cause(ctx)
 	}
 }
 
@@ -195,13 +216,14 @@ func (s *session) start(ctx context.Context, r round) {
 	s.tellAfter(s.set.flights.Start(ctx, s.name, s.set.flightTimeout(), s.fly(r)))
 }
 
-func (s *session) fly(r round) func(context.Context) (*snapshot, error) {
-	return func(ctx context.Context) (*snapshot, error) {
+func (s *session) fly(r round) func(context.Context) (result, error) {
+	return func(ctx context.Context) (result, error) {
 		s.busy.Store(true)
 		defer s.busy.Store(false)
 		own := r
 		own.s, own.ctx = s, ctx
-		return own.run() //nolint:contextcheck // what outlives a round has a context of its own
+		snap, err := own.run() //nolint:contextcheck // what outlives a round has a context of its own
+		return result{snap, r.why}, err
 	}
 }
 
@@ -284,6 +306,7 @@ func (s *session) login(ctx context.Context, tok *oauth2.Token) error {
 // logout puts a tombstone in place of whatever is there, and returns that: the newest
 // of what this process holds and what the Store does.
 func (s *session) logout(ctx context.Context) (*record, error) {
+	s.awaitAnswer(ctx)
 	gone, err := s.replace(ctx, func(known *record) *record {
 		if known == nil {
 			return loggedOut(nextLogin(nil))
@@ -301,6 +324,27 @@ func (s *session) logout(ctx context.Context) (*record, error) {
 		return nil, nil
 	}
 	return gone, nil
+}
+
+// awaitAnswer waits for a refresh token that is on its way to come back, for as long as a
+// save may take: what comes after a logout is nobody's, and stays good at the server.
+func (s *session) awaitAnswer(ctx context.Context) {
+	s.mu.Lock()
+	var asking chan struct{}
+	if s.work != nil {
+		asking = s.work.asking
+	}
+	s.mu.Unlock()
+	if asking == nil {
+		return
+	}
+	timer := time.NewTimer(saveTimeout)
+	defer timer.Stop()
+	select {
+	case <-asking:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // nextLogin is the number of a new login: above all that are known. Where nothing is

@@ -62,6 +62,8 @@ func (w *world) checkSend(p *process, rt *refreshToken) {
 		rt.excused = "the Store had lost a marker and its save"
 	case w.couldNotSave(rt.family):
 		rt.excused = "the Store failed the process that had the answer, and no other"
+	case w.couldNotPutBack(rt.family):
+		rt.excused = "the Store lost it, and then failed all who knew better, and no other"
 	}
 	now := time.Now()
 	p.busy = append(p.busy, now)
@@ -186,6 +188,21 @@ func (w *world) couldNotSave(f *family) bool {
 			since := p.since[leaf.name]
 			late := p.failed > 0 && time.Since(since) < 5*time.Second
 			could = could && p.wrote.Before(since) && (p.failed > 2 || late)
+		}
+	}
+	return could
+}
+
+// couldNotPutBack reports whether the Store lost what a family came to, and has failed all
+// who have the newest refresh token, again and again since.
+func (w *world) couldNotPutBack(f *family) bool {
+	c := w.cells[f.key]
+	could := !c.lost.IsZero()
+	for _, leaf := range f.leaves {
+		for _, p := range w.slots {
+			if p != nil && !p.gone && p.has[leaf.name] {
+				could = could && p.read[f.key].Before(c.lost) && p.unread[f.key] > 2
+			}
 		}
 	}
 	return could

@@ -43,6 +43,8 @@ type process struct {
 	// and since when the process has a refresh token.
 	wrote  time.Time
 	failed int
+	read   map[string]time.Time // by key: when it last did
+	unread map[string]int       // by key: how often it could not, since
 	since  map[string]time.Time
 
 	closed bool // and not dead
@@ -94,6 +96,7 @@ func (w *world) newProcess(slot, life int, d *dice) *process {
 	p := &process{
 		w: w, name: fmt.Sprintf("p%d.%d", slot+1, life), id: uint64(slot)<<32 | uint64(life), dead: make(chan struct{}),
 		thrown: make(map[uint64]uint64), has: make(map[string]bool), since: make(map[string]time.Time),
+		read: make(map[string]time.Time), unread: make(map[string]int),
 		floor: make(map[string]position), last: make(map[string]position),
 	}
 	p.ctx, p.cancel = context.WithCancel(w.stop)

@@ -24,9 +24,10 @@ type cell struct {
 	// forgot is set while the Store has lost something of which nobody can know: its
 	// record is that of a refresh token that was used up.
 	forgot bool
-	top    position // of all that was ever there
-	wiped  bool     // there was a time when nothing was there
-	rolled bool     // it has lost something
+	top    position  // of all that was ever there
+	wiped  bool      // there was a time when nothing was there
+	rolled bool      // it has lost something
+	lost   time.Time // when it did so last
 }
 
 type version struct {
@@ -152,6 +153,11 @@ func (s storeOf) do(ctx context.Context, op, key string, act func() error) error
 	switch {
 	case err == nil && op == "save":
 		s.p.wrote, s.p.failed = time.Now(), 0
+	case err == nil && op == "load":
+		s.p.read[key], s.p.unread[key] = time.Now(), 0
+	case err != nil && op == "load" && !errors.Is(err, authtrip.ErrNotFound):
+		s.p.failed++
+		s.p.unread[key]++
 	case err != nil && !errors.Is(err, authtrip.ErrNotFound) && !errors.Is(err, authtrip.ErrConflict):
 		s.p.failed++
 	}
@@ -399,7 +405,7 @@ func (w *world) losesRecords() {
 			w.losses++
 			f := w.read(nil, back.value)
 			w.note(nil, "the Store loses its last %d writes of %s, and has %s", steps, c.key, f)
-			c.rolled = true
+			c.rolled, c.lost = true, time.Now()
 			w.wasLost(c, f)
 			c.tell()
 		}

@@ -1,6 +1,7 @@
 package authtrip_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -19,7 +20,8 @@ import (
 // from a seed, and holds them to the invariants of docs/protocol.md. A ledger beside
 // the server knows what no client can: which refresh tokens are live, and who has them.
 //
-// AUTHTRIP_SEEDS is how many seeds are run. AUTHTRIP_SEED runs one, and prints its story.
+// AUTHTRIP_SEEDS is how many seeds are run, or which: 20001-30000. AUTHTRIP_SEED runs one,
+// and prints its story.
 func TestSimulation(t *testing.T) {
 	restore := authtrip.SetRandom(timeDice)
 	t.Cleanup(restore)
@@ -33,11 +35,9 @@ func TestSimulation(t *testing.T) {
 		})
 		return
 	}
-	seeds := uint64(300)
-	if n, err := strconv.ParseUint(os.Getenv("AUTHTRIP_SEEDS"), 10, 64); err == nil {
-		seeds = n
-	}
+	before, seeds := seedsToRun(t)
 	var next, failed atomic.Uint64
+	next.Store(before)
 	var mu sync.Mutex
 	var total tally
 	began := time.Now()
@@ -60,6 +60,25 @@ func TestSimulation(t *testing.T) {
 		}
 	})
 	t.Logf("%v, in %v", total, time.Since(began).Round(time.Millisecond))
+}
+
+// seedsToRun returns the number of seeds that are left out, and the last one to run.
+func seedsToRun(t *testing.T) (before, last uint64) {
+	t.Helper()
+	text := os.Getenv("AUTHTRIP_SEEDS")
+	if text == "" {
+		return 0, 300
+	}
+	from, to, isRange := strings.Cut(text, "-")
+	if !isRange {
+		from, to = "1", text
+	}
+	first, err := strconv.ParseUint(from, 10, 64)
+	last, err2 := strconv.ParseUint(to, 10, 64)
+	if err := errors.Join(err, err2); err != nil || first == 0 {
+		t.Fatalf("AUTHTRIP_SEEDS = %q, want a number or a range", text)
+	}
+	return first - 1, last
 }
 
 // A tally is what happened in a number of runs.

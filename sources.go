@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"sync"
 	"time"
 
@@ -37,6 +39,7 @@ type Sources struct {
 	// New, if set, returns the Source of a key in place of Each, for sessions that
 	// differ. It returns a new one each time, whose Store outlives it. It is called with
 	// no lock held, and may be called twice for one key, of which one result is used.
+	// Sessions of one Refresher share what is known of its token endpoint.
 	New func(key string) (*Source, error)
 	// Key says whose token a request with this context carries. If nil, it is the one
 	// of [WithKey].
@@ -55,10 +58,11 @@ type Sources struct {
 	recent, before map[string]*session
 	timer          *time.Timer // rotates the two; nil while there is nothing
 	closed         bool
-	watched        []*watchIndex // of each Watch
-	set            *settings     // of Each; nil until it is needed
+	watched        []*watchIndex       // of each Watch
+	set            *settings           // of Each; nil until it is needed
+	gates          map[Refresher]*gate // of New
 
-	flights flight.Group[*snapshot] // of all, by key
+	flights flight.Group[result] // of all, by key
 	late    sync.WaitGroup
 }
 
@@ -206,7 +210,38 @@ func (s *Sources) make(key string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	set.gate = s.gate(src.Refresher)
 	return &session{set: set, key: src.Key, name: key}, nil
+}
+
+// gate returns the one of a Refresher.
+func (s *Sources) gate(of Refresher) *gate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !reflect.ValueOf(of).Comparable() {
+		return new(gate)
+	}
+	if s.gates == nil {
+		s.gates = make(map[Refresher]*gate)
+	}
+	if s.gates[of] == nil {
+		s.gates[of] = new(gate)
+	}
+	return s.gates[of]
+}
+
+// dropGates drops those of which there is no session in memory. The mu is held.
+func (s *Sources) dropGates() {
+	if len(s.gates) == 0 {
+		return
+	}
+	used := make(map[*gate]bool, len(s.gates))
+	for _, sessions := range []map[string]*session{s.recent, s.before} {
+		for _, own := range sessions {
+			used[own.set.gate] = true
+		}
+	}
+	maps.DeleteFunc(s.gates, func(_ Refresher, g *gate) bool { return !used[g] })
 }
 
 // settings returns those of Each.
@@ -287,6 +322,7 @@ func (s *Sources) rotate() {
 	for _, index := range s.watched {
 		index.renew(s.recent, s.before)
 	}
+	s.dropGates()
 }
 
 // arm sees to it that there is a rotation in IdleTime.

@@ -447,3 +447,32 @@ func TestDroppedDoubtIsNotForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestADroppedSessionPutsBackWhatTheStoreLoses: a session in doubt was dropped from memory
+// with its next look at the Store, and what the Store lost then was lost for good.
+func TestADroppedSessionPutsBackWhatTheStoreLoses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(authtrip.MemoryStore)
+		users := &authtrip.Sources{Each: authtrip.Source{GracePeriod: time.Nanosecond, Store: store, Refresher: authtrip.RefresherFunc(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			return nil, errors.New("connection reset")
+		})}}
+		defer users.Close()
+		if err := users.Source("alice").SetToken(t.Context(), &oauth2.Token{AccessToken: "a", RefreshToken: "r", Expiry: time.Now().Add(10 * time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := users.Source("alice").Refresh(t.Context())
+		wantIs(t, err, authtrip.ErrInDoubt)
+		wait(time.Hour) // it is dropped
+		_, version, err := store.Load(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Delete(t.Context(), "alice", version); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		if _, _, err := store.Load(t.Context(), "alice"); err != nil {
+			t.Errorf("Load() = %v a minute after the Store lost the record", err)
+		}
+	})
+}

@@ -28,6 +28,8 @@ func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 	switch {
 	case urgent:
 		return context.WithTimeout(r.ctx, saveTimeout)
+	case r.why == looking: // it comes again, and what the Store has lost cannot wait
+		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout))
 	case r.s.set.mayFail || r.s.set.repeatable:
 		return context.WithTimeout(r.ctx, min(saveTimeout, r.s.set.timeout/4))
 	}

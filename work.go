@@ -19,7 +19,8 @@ type work struct {
 	endErr error
 	sends  sends
 	seen   sighting
-	timer  *time.Timer // of the next look; nil if there is none
+	asking chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
+	timer  *time.Timer   // of the next look; nil if there is none
 }
 
 // sends are those of the newest refresh token with unknown outcome.

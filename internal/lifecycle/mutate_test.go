@@ -62,7 +62,6 @@ func found(rows Rows, probes []config) string {
 // equivalent are the breaks that change nothing, and why.
 var equivalent = map[string]string{
 	`"without a Store, and nothing known" for any Stored`:                 "with no token here every record is newer, and nothing there is decided before",
-	`"nobody has logged in, and an attempt is not due" for any Stored`:    "whoever waits rests three rows on as well, and with no token there is no marker",
 	`"nobody has logged in, and an attempt is not due" for any Token`:     "who has a token has put it back",
 	`"nobody has logged in: the Refresher says what to do" for any Token`: "who has a token has put it back",
 }
