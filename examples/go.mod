@@ -74,6 +74,7 @@ require (
 	cloud.google.com/go/auth/oauth2adapt v0.3.1 // indirect
 	cloud.google.com/go/compute/metadata v0.10.0 // indirect
 	example.com/authtrip/login v0.0.0
+	example.com/authtrip/mcp v0.0.0
 	example.com/authtrip/redisstore v0.0.0
 	github.com/Azure/azure-sdk-for-go/sdk/internal v1.13.0 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // indirect
@@ -120,3 +121,7 @@ replace example.com/authtrip/dpop => ../dpop
 replace example.com/authtrip/login => ../login
 
 replace example.com/authtrip/redisstore => ../redisstore
+
+replace example.com/authtrip/mcp => ../mcp
+
+replace example.com/authtrip/dpop => ../dpop

@@ -146,11 +146,14 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 	if err != nil {
 		return nil, err
 	}
+	scopes, resources := c.scopes(req), c.resources(req)
 	g.Form = func(_ context.Context, _ *oauth2.Token, form url.Values) error {
 		form.Set("device_code", d.DeviceCode)
+		if len(resources) > 0 {
+			form["resource"] = resources // RFC 8707, section 2.2
+		}
 		return nil
 	}
-	scopes := c.scopes(req)
 	if slices.Contains(scopes, scopeOpenID) {
 		// Without keys the code need not be spent.
 		if _, err = c.Provider.ready(ctx, m); err != nil {
@@ -167,7 +170,7 @@ func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endpointTimeout)
 	defer cancel()
-	return c.session(ctx, m, tok, expectation{scopes: scopes, resources: c.resources(req)})
+	return c.session(ctx, m, tok, expectation{scopes: scopes, resources: resources})
 }
 
 // A poll asks until there is an answer.

@@ -33,6 +33,9 @@ type Provider struct {
 	// /.well-known/oauth-authorization-server (RFC 8414, section 3), and then, for an
 	// issuer with a path, at /.well-known/openid-configuration before the path.
 	MetadataURL string
+	// OAuthFirst looks for the metadata in the order of the Model Context Protocol: at
+	// oauth-authorization-server first.
+	OAuthFirst bool
 	// Static describes a provider that publishes nothing; its Issuer, if any,
 	// must be the one above. If nil, the metadata is asked for.
 	Static *Metadata
@@ -285,6 +288,9 @@ func (p *Provider) wellKnown() []string {
 	}
 	if path != "" {
 		all = append(all, host+"/.well-known/openid-configuration"+path)
+	}
+	if p.OAuthFirst {
+		all = append(all[1:], all[0])
 	}
 	return all
 }

@@ -48,6 +48,8 @@ type ResourceMetadata struct {
 	AuthorizationServers   []string `json:"authorization_servers"`
 	ScopesSupported        []string `json:"scopes_supported"`
 	BearerMethodsSupported []string `json:"bearer_methods_supported"`
+	// DPoPBoundTokensRequired says that the API takes no bearer tokens (RFC 9449).
+	DPoPBoundTokensRequired bool `json:"dpop_bound_access_tokens_required"`
 
 	raw json.RawMessage
 }
@@ -109,12 +111,17 @@ func query(u *url.URL) string {
 
 // parseResource implements Rule 46.
 func parseResource(body []byte, id string) (*ResourceMetadata, error) {
+	m, err := parseAnyResource(body)
+	if err == nil && m.Resource != id {
+		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
+	}
+	return m, err
+}
+
+func parseAnyResource(body []byte) (*ResourceMetadata, error) {
 	m := new(ResourceMetadata)
 	if err := exact.Decode(body, m, memberMatters); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON of metadata: %w", err)
-	}
-	if m.Resource != id {
-		return nil, refuse("metadata resource", "is not the one that was asked for", id, m.Resource)
 	}
 	m.raw = exact.Only(body, memberMatters)
 	return m, nil

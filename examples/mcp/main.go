@@ -1,13 +1,9 @@
-// MCP shows the client of github.com/modelcontextprotocol/go-sdk, which talks to a
-// server of the Model Context Protocol over HTTP. To the SDK a rejected token is the
-// end of a session; with the Transport it lives on.
+// Mcp is a program that is given the URL of an MCP server which it has never seen. It finds
+// out where the server's users log in, logs its user in there, and calls tools. One of
+// them needs more scope than the login got. Started again, it asks nobody.
 //
-// So does the stream on which the server tells of changes. It has the token with
-// which it was opened, and if it is opened again, the token of that time.
-//
-// The SDK's OAuthHandler stays unset, as its header would stay on the requests. It
-// finds the authorization server and has the user log in; what a Source wants of
-// that, the configuration and the token, its NewTokenSource gets.
+// Without arguments it plays this with a server and an OpenID provider in the same
+// process. With a URL it does it there, with the browser of whoever sits in front of it.
 package main
 
 import (
@@ -15,53 +11,69 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
 
-	"github.com/modelcontextprotocol/go-sdk/mcp"
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"example.com/authtrip"
 	"example.com/authtrip/examples/internal/scene"
+	"example.com/authtrip/filestore"
+	"example.com/authtrip/login"
+	"example.com/authtrip/mcp"
 )
 
-func main() { scene.Main(run) }
-
-func run(ctx context.Context, w io.Writer) error {
-	s := scene.Start(scene.API{Handler: api(), Refuse: refuse})
-	src := &authtrip.Source{Refresher: authtrip.RefreshToken(s.Config), Initial: s.Login}
-	defer s.End(src)
-
-	changed := make(chan struct{}, 1)
-	client := &http.Client{ // no Timeout: it would end the stream
-		Transport: &authtrip.Transport{Source: src, Origins: []string{s.URL}},
+func main() {
+	if len(os.Args) < 2 {
+		scene.Main(demo)
+		return
 	}
-	session, err := connect(ctx, s.URL, client, changed, "")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.UserConfigDir()
+	if err == nil {
+		a := &agent{url: os.Args[1], dir: filepath.Join(dir, "authtrip-mcp"), browser: new(mcp.Browser)}
+		a.identity.Metadata = &login.ClientMetadata{ClientName: "authtrip example"}
+		err = a.run(ctx, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mcp:", err)
+		os.Exit(1) //nolint:gocritic // stop has nothing left to do
+	}
+}
+
+// agent is the program.
+type agent struct {
+	url, dir string
+	browser  *mcp.Browser
+	identity login.Identity
+	tools    []string // to be called; nil: none
+}
+
+// run connects, lists the tools, and calls some.
+func (a *agent) run(ctx context.Context, w io.Writer) error {
+	t := &mcp.Transport{URL: a.url, Login: a.browser, Identity: &a.identity, Store: &filestore.Store{Dir: a.dir}}
+	defer func() { _ = t.Close() }()
+	session, err := sdk.NewClient(&sdk.Implementation{Name: "example", Version: "v0.1.0"}, nil).Connect(ctx,
+		&sdk.StreamableClientTransport{Endpoint: a.url, HTTPClient: &http.Client{Transport: t}}, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = session.Close() }()
-
-	n := 0
-	return s.Play(ctx, w, func(ctx context.Context) error {
-		n++
-		answer, err := learn(ctx, session, fmt.Sprint("word", n))
+	all, err := session.ListTools(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, tool := range all.Tools {
+		fmt.Fprintf(w, "tool %s: %s\n", tool.Name, tool.Description)
+	}
+	for _, name := range a.tools {
+		result, err := session.CallTool(ctx, &sdk.CallToolParams{Name: name, Arguments: map[string]any{}})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(w, answer)
-		select {
-		case <-changed:
-			fmt.Fprintln(w, "there are other tools")
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	})
-}
-
-// connect opens a session, in which changed gets a value when the tools have changed.
-func connect(ctx context.Context, url string, client *http.Client, changed chan<- struct{}, version string) (*mcp.ClientSession, error) {
-	c := mcp.NewClient(&mcp.Implementation{Name: "example", Version: "v0.1.0"}, &mcp.ClientOptions{
-		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { changed <- struct{}{} },
-	})
-	return c.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: url, HTTPClient: client},
-		&mcp.ClientSessionOptions{ProtocolVersion: version}) // "" is the newest
+		text, _ := result.Content[0].(*sdk.TextContent)
+		fmt.Fprintf(w, "%s: %s\n", name, text.Text)
+	}
+	return nil
 }

@@ -1,0 +1,95 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// ErrForbiddenAddress is the error of a request that a [Guard] has not sent.
+var ErrForbiddenAddress = errors.New("login: the address is on a network that the program has not allowed")
+
+// A Guard makes clients for URLs that somebody else has named: an API its metadata, the
+// metadata its authorization server. They connect to public addresses only. Each address
+// is looked at when it is connected to, after its name was resolved, so that it does not
+// matter what the name resolved to before.
+//
+// The zero value allows no special network. It must not be modified after first use.
+type Guard struct {
+	// Loopback allows addresses of this machine, as for an API that is there itself.
+	Loopback bool
+	// Networks are allowed as well, such as 10.0.0.0/8 for servers of a company.
+	Networks []netip.Prefix
+	// Base has the settings of the client's Transport, such as its TLS. Its dial
+	// functions and its Proxy are not used: a proxy resolves names where nobody looks at the
+	// address. If nil, it is [http.DefaultTransport].
+	Base *http.Transport
+
+	resolver *net.Resolver // of tests; nil is the system's
+}
+
+// Client returns a new client. It follows no redirects, waits a minute at most for the end
+// of an answer, and keeps connections of its own: one is enough for a program. Its
+// requests to addresses that are not allowed fail with [ErrForbiddenAddress].
+func (g *Guard) Client() *http.Client {
+	base := g.Base
+	if base == nil {
+		base, _ = http.DefaultTransport.(*http.Transport)
+	}
+	t := &http.Transport{ForceAttemptHTTP2: true}
+	if base != nil {
+		t = base.Clone()
+	}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, ControlContext: g.control, Resolver: g.resolver}
+	t.Proxy, t.Dial, t.DialTLS, t.DialTLSContext = nil, nil, nil, nil //nolint:staticcheck // a base may have set them
+	t.DialContext = dialer.DialContext
+	t.ResponseHeaderTimeout = 20 * time.Second
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: t, Timeout: time.Minute, CheckRedirect: stay}
+}
+
+// control is called between the resolution of a name and the connection. Rule 71.
+func (g *Guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: it is none of IP", ErrForbiddenAddress)
+	}
+	if !g.Allows(at.Addr()) {
+		return ErrForbiddenAddress
+	}
+	return nil
+}
+
+// Allows reports whether a client may connect to an address.
+func (g *Guard) Allows(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	for _, n := range g.Networks {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	if ip.IsLoopback() {
+		return g.Loopback
+	}
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !special(ip)
+}
+
+// special reports whether an address is of a registry of special purposes (RFC 6890) that
+// netip does not know as private, or holds an IPv4 address in which one can hide.
+func special(ip netip.Addr) bool {
+	for _, n := range [...]string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
+		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+	} {
+		if netip.MustParsePrefix(n).Contains(ip) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,68 @@
+package mcp
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// group lets those who want the same login wait for one. It ends when all have left.
+type group struct {
+	mu  sync.Mutex
+	all map[string]*pending
+}
+
+type pending struct {
+	done    chan struct{}
+	err     error
+	waiting int // guarded by group.mu
+	cancel  context.CancelFunc
+}
+
+// loginTimeout ends a login that hangs.
+const loginTimeout = 15 * time.Minute
+
+func (g *group) do(ctx context.Context, key string, fn func(context.Context) error) error {
+	g.mu.Lock()
+	p := g.all[key]
+	if p == nil {
+		if g.all == nil {
+			g.all = make(map[string]*pending)
+		}
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+		p = &pending{done: make(chan struct{}), cancel: cancel}
+		g.all[key] = p
+		go func() {
+			defer func() {
+				if v := recover(); v != nil {
+					p.err = fmt.Errorf("mcp: login: panic of type %T", v)
+				}
+				cancel()
+				g.mu.Lock()
+				if g.all[key] == p {
+					delete(g.all, key)
+				}
+				g.mu.Unlock()
+				close(p.done)
+			}()
+			p.err = fn(own)
+		}()
+	}
+	p.waiting++
+	g.mu.Unlock()
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if p.waiting--; p.waiting == 0 {
+			p.cancel()
+			if g.all[key] == p {
+				delete(g.all, key) // whoever comes next begins anew
+			}
+		}
+		return context.Cause(ctx)
+	}
+}
