@@ -179,7 +179,7 @@ func aboutProof(code string) bool { return code == "use_dpop_nonce" || code == "
 // proofRefused tells OnEvent of an answer that no other proof was sent for.
 func (t *Transport) proofRefused(resp *http.Response, code string) {
 	if aboutProof(code) {
-		t.emit(Event{Kind: EventRequestNotRetried, StatusCode: resp.StatusCode, Code: code, Err: fmt.Errorf("authtrip: the API refused the proof of possession: %s", code)})
+		t.emit(Event{Kind: EventRequestNotRetried, StatusCode: resp.StatusCode, Code: code, Err: fmt.Errorf("authtrip: the API rejected the proof of possession: %s", code)})
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/authtrip/internal/pace"
+	"example.com/authtrip/internal/backoff"
 )
 
 // This file is the memory of a UserInfoSource: of each user the last answer, and why
@@ -62,20 +62,20 @@ func (e *userInfoEntry) good() bool {
 // A setback is a failure: its error until the next attempt is due, and then one attempt
 // of whoever comes first. A nil setback holds nobody up.
 type setback struct {
-	*pace.Setback
+	*backoff.Setback
 	trying atomic.Bool // somebody makes the next attempt
 }
 
 func newSetback(last *setback, err error) *setback {
-	var before *pace.Setback
+	var before *backoff.Setback
 	if last != nil {
 		before = last.Setback
 	}
-	return &setback{Setback: pace.After(before, err, func(attempts int) time.Duration {
+	return &setback{Setback: backoff.After(before, err, func(attempts int) time.Duration {
 		if e, ok := errors.AsType[*UserInfoError](err); ok {
-			return max(backoff(attempts), e.RetryAfter)
+			return max(pauseAfter(attempts), e.RetryAfter)
 		}
-		return backoff(attempts)
+		return pauseAfter(attempts)
 	})}
 }
 

@@ -206,7 +206,7 @@ func (snap *snapshot) follow(old *snapshot) {
 		if old.verdict.Load() == verdictRefused {
 			snap.refusals = old.refusals + 1
 		}
-		snap.patience = backoff(int(snap.refusals))
+		snap.patience = pauseAfter(int(snap.refusals))
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"example.com/authtrip/internal/lifecycle"
-	"example.com/authtrip/internal/pace"
+	"example.com/authtrip/internal/backoff"
 )
 
 // work is what a session remembers from round to round, beside the token that is
@@ -167,10 +167,10 @@ func outagePause(row int, outage time.Duration) time.Duration {
 	return shortened(min(max(least, outage/20), 30*time.Second))
 }
 
-// backoff is the wait after n rejections in succession: a quarter of a second,
+// pauseAfter is the wait after n rejections in succession: a quarter of a second,
 // doubling, up to half a minute, less a random share.
-func backoff(n int) time.Duration {
-	return shortened(pace.Doubled(n, 250*time.Millisecond, 30*time.Second))
+func pauseAfter(n int) time.Duration {
+	return shortened(backoff.Doubled(n, 250*time.Millisecond, 30*time.Second))
 }
 
 // random returns a number below n. The simulation has another, by which a seed repeats

@@ -11,7 +11,7 @@ import (
 
 	"example.com/authtrip"
 	"example.com/authtrip/internal/flight"
-	"example.com/authtrip/internal/pace"
+	"example.com/authtrip/internal/backoff"
 )
 
 // A document is something that a server publishes: fetched when it is needed,
@@ -19,7 +19,7 @@ import (
 // empty and ready to use.
 type document[T any] struct {
 	cur     atomic.Pointer[edition[T]]
-	failing atomic.Pointer[pace.Setback]
+	failing atomic.Pointer[backoff.Setback]
 	flights flight.Group[T]
 
 	restoring sync.Mutex
@@ -78,8 +78,8 @@ func (d *document[T]) once(fetch func(context.Context) (T, error), seen *edition
 }
 
 func (d *document[T]) failed(err error) {
-	d.failing.Store(pace.After(d.failing.Load(), err, func(attempts int) time.Duration {
-		wait := pace.Doubled(attempts, firstSetback, longSetback)
+	d.failing.Store(backoff.After(d.failing.Load(), err, func(attempts int) time.Duration {
+		wait := backoff.Doubled(attempts, firstSetback, longSetback)
 		if ee, ok := errors.AsType[*EndpointError](err); ok {
 			wait = max(wait, ee.RetryAfter)
 		}

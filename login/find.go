@@ -30,9 +30,9 @@ type Finder struct {
 	// it only where all of an origin belongs to one owner.
 	AllowParent bool
 	// HTTPClient sends the requests. If nil, one of the zero [Guard] does, and one that
-	// allows loopback if URL is there. Redirects are refused whatever it says.
+	// allows loopback if URL is there. Redirects are errors whatever it says.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits plain http to other machines. Setting this lets
+	// AllowInsecureHTTP permits plain http beyond loopback addresses. Setting this lets
 	// whoever is on the way choose the server.
 	AllowInsecureHTTP bool
 }

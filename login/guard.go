@@ -21,7 +21,7 @@ var ErrForbiddenAddress = errors.New("login: the address is on a network that th
 //
 // The zero value allows no special network. It must not be modified after first use.
 type Guard struct {
-	// Loopback allows addresses of this machine, as for an API that is there itself.
+	// Loopback allows loopback addresses, as for an API on the same host.
 	Loopback bool
 	// Networks are allowed as well, such as 10.0.0.0/8 for servers of a company.
 	Networks []netip.Prefix

@@ -36,14 +36,14 @@ type Identity struct {
 }
 
 // Client returns the client at p. complete, if not nil, fills in what a registration needs
-// beyond Metadata, such as redirect URIs; renew says that the kept registration is of no use any more.
+// beyond Metadata, such as redirect URIs; again says that the kept registration is of no use any more.
 //
 // The registration is nil where the client did not register itself. Keep it with a session: it serves
 // where Cache has lost it.
 //
 // It blocks while the server is asked. Its errors are those of [Provider.Register]; where no way
 // is left, one that wraps [errors.ErrUnsupported] says what to do.
-func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*ClientMetadata), renew bool) (*Client, *Registration, error) {
+func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*ClientMetadata), again bool) (*Client, *Registration, error) {
 	m, err := p.Metadata(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"example.com/authtrip/internal/digest"
-	"example.com/authtrip/internal/pace"
+	"example.com/authtrip/internal/backoff"
 )
 
 // asymmetric are the algorithms that a provider may sign with. Neither "none" nor the symmetric
@@ -136,7 +136,7 @@ func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.J
 	if _, err := p.ready(ctx, m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, err)
 	}
-	var fetched *pace.Setback
+	var fetched *backoff.Setback
 	for end := time.Now().Add(patience); ; {
 		missed, seen := p.missed[from].Load(), p.keys.cur.Load()
 		payload, known := seen.value.verify(jws)
@@ -166,7 +166,7 @@ func (p *Provider) verifySignature(ctx context.Context, m *Metadata, jws *jose.J
 
 // refetch gets the set anew, and notes when the next attempt is due if that is in
 // vain. Of many callers at once one does it.
-func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed *pace.Setback, seen *edition[*keySet]) *pace.Setback {
+func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed *backoff.Setback, seen *edition[*keySet]) *backoff.Setback {
 	last := missed
 	if missed != nil && time.Since(missed.Again) >= missPause {
 		last = nil // too long ago to be of the same row
@@ -175,11 +175,11 @@ func (p *Provider) refetch(ctx context.Context, m *Metadata, from sender, missed
 	if ctx.Err() != nil {
 		return nil
 	}
-	next := pace.After(last, err, func(attempts int) time.Duration {
+	next := backoff.After(last, err, func(attempts int) time.Duration {
 		if from == fromAnybody {
 			return missPause
 		}
-		return pace.Doubled(attempts, firstMiss, missPause)
+		return backoff.Doubled(attempts, firstMiss, missPause)
 	})
 	p.missed[from].CompareAndSwap(missed, next)
 	return next

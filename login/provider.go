@@ -12,7 +12,7 @@ import (
 	"example.com/authtrip"
 	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/origin"
-	"example.com/authtrip/internal/pace"
+	"example.com/authtrip/internal/backoff"
 )
 
 // A Provider is an authorization server, known by its issuer. Its metadata and keys are read
@@ -71,7 +71,7 @@ type Provider struct {
 	metadata document[*Metadata]
 	place    atomic.Pointer[string] // where the metadata was
 	keys     document[*keySet]
-	missed   [senders]atomic.Pointer[pace.Setback] // the last fetch for an unknown key
+	missed   [senders]atomic.Pointer[backoff.Setback] // the last fetch for an unknown key
 }
 
 // The kinds of [authtrip.Event] of this package.

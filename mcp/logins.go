@@ -31,7 +31,7 @@ type result struct {
 	registration *login.Registration // nil if the client has not registered itself
 }
 
-// Browser logs in the user of a program on this machine, as [login.Loopback] does. The
+// Browser logs in the user of a program on this computer, as [login.Loopback] does. The
 // zero value is ready to use.
 type Browser struct {
 	// Open shows a URL to the user. If nil, it opens a browser.
@@ -120,7 +120,7 @@ func describe(m *login.ClientMetadata, kind, grant string) {
 
 // Redirect is for a web application, which sends its user's browser away and gets it back at
 // its own URL. A request that needs a login fails with a *[LoginNeededError], and
-// [Transport.Finish] ends the login.
+// [Transport.Finish] completes the login.
 type Redirect struct {
 	// URL is where the user comes back to; required.
 	URL string

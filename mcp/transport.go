@@ -76,7 +76,7 @@ type Transport struct {
 	// HTTPClient, if set, sends the requests to all that the server names in place of
 	// a client of [login.Guard]: whoever sets it has to see to what it connects.
 	HTTPClient *http.Client
-	// AllowInsecureHTTP permits plain http to other machines. Setting this sends tokens
+	// AllowInsecureHTTP permits plain http beyond loopback addresses. Setting this sends tokens
 	// and secrets in clear text.
 	AllowInsecureHTTP bool
 	// DPoP, if set, has the tokens bound to keys (RFC 9449) where the authorization server

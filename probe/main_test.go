@@ -95,9 +95,9 @@ func TestGraceIsFoundInRealTime(t *testing.T) {
 	t.Parallel()
 	c := &terminal{site: &site.Site{Server: &authtriptest.Server{Rotate: true, ReuseGrace: 3 * time.Second}}}
 	c.run(t, "-yes", "-grace-limit", "9s", "-sessions", "3")
-	c.wants(t, "after refused reuse, the session has ended", "GracePeriod: ", "API to a revoked token 401, Bearer invalid_token", "PKCE checked")
+	c.wants(t, "after rejected reuse, the session has ended", "GracePeriod: ", "API to a revoked token 401, Bearer invalid_token", "PKCE checked")
 	// On a machine that is busy the bounds are further apart, and never wrong.
-	found := regexp.MustCompile(`used refresh token +accepted after ([\d.]+) s, refused after ([\d.]+) s`).FindStringSubmatch(c.out.String())
+	found := regexp.MustCompile(`used refresh token +accepted after ([\d.]+) s, rejected after ([\d.]+) s`).FindStringSubmatch(c.out.String())
 	if found == nil {
 		t.Fatalf("no grace period is found:\n%s\n%s", c.out.String(), c.err.String())
 	}
@@ -175,8 +175,8 @@ func TestClientCredentials(t *testing.T) {
 	c := &terminal{site: &site.Site{Server: &authtriptest.Server{}, Methods: []string{"client_secret_post"}}}
 	c.run(t, "-login", "client-credentials", "-yes")
 	c.wants(t,
-		"client_secret_basic: refused (401 invalid_client)", "client_secret_post: works",
-		`AuthMethod: "client_secret_post", // it works; client_secret_basic was refused (401 invalid_client)`,
+		"client_secret_basic: rejected (401 invalid_client)", "client_secret_post: works",
+		`AuthMethod: "client_secret_post", // it works; client_secret_basic was rejected (401 invalid_client)`,
 		"client.ClientCredentials(nil)", "API to no token 401, Bearer", "revoked access token rejected")
 }
 

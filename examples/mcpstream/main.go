@@ -1,5 +1,5 @@
 // Mcpstream shows the client of github.com/modelcontextprotocol/go-sdk, which talks to a
-// server of the Model Context Protocol over HTTP. To the SDK a refused token is the
+// server of the Model Context Protocol over HTTP. To the SDK a rejected token is the
 // end of a session; with the Transport it lives on.
 //
 // So does the stream on which the server tells of changes. It has the token with

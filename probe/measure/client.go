@@ -76,10 +76,10 @@ func (r *run) tryMethods(ctx context.Context) {
 			r.report.Client.Methods = append(r.report.Client.Methods, MethodFact{Method: m.String()})
 			continue // as it should be
 		}
-		reply, refused := r.authenticate(ctx, r.with(m))
+		reply, rejected := r.authenticate(ctx, r.with(m))
 		fact := MethodFact{Method: m.String(), Reply: reply}
 		if reply != "" {
-			fact.Works = answer(!refused)
+			fact.Works = answer(!rejected)
 		}
 		r.compare(ctx, m, &fact)
 		r.report.Client.Methods = append(r.report.Client.Methods, fact)
@@ -105,20 +105,20 @@ func (r *run) compare(ctx context.Context, m method, fact *MethodFact) {
 	}
 	wrong := *r.with(m)
 	wrong.Secret = rand.Text() + rand.Text()
-	reply, refused := r.authenticate(ctx, &wrong)
+	reply, rejected := r.authenticate(ctx, &wrong)
 	if reply == "" {
 		return
 	}
-	r.report.Client.Checked = answer(refused)
-	if !refused {
+	r.report.Client.Checked = answer(rejected)
+	if !rejected {
 		fact.Works = ""
 		r.report.missing("client authentication: "+m.name, "a wrong secret gets the same answer: "+reply)
 	}
 }
 
 // authenticate returns the answer to one request, "" if there was none, and whether the client
-// was refused.
-func (r *run) authenticate(ctx context.Context, c *login.Client) (reply string, refused bool) {
+// was rejected.
+func (r *run) authenticate(ctx context.Context, c *login.Client) (reply string, rejected bool) {
 	var err error
 	if r.grantType() == "client_credentials" {
 		_, err = c.ClientCredentials(r.tokenRequest()).Refresh(ctx, nil)
@@ -183,8 +183,8 @@ func replyOf(err error) string {
 	return strconv.Itoa(status) + " " + wire.Code(code)
 }
 
-// refused reports whether the server has said no, as opposed to nothing that counts.
-func refused(err error) bool {
+// rejected reports whether the server has said no, as opposed to nothing that counts.
+func rejected(err error) bool {
 	status, _ := said(err)
 	return status == 200 || status >= 400 && status < 500 && status != 408 && status != 429
 }

@@ -44,7 +44,7 @@ func (r *Report) writeClient(b *strings.Builder) {
 		field(b, "AuthMethod", fmt.Sprintf("%q", r.Client.Works), r.methodReason())
 	}
 	if r.Client.RawBasic {
-		field(b, "RawBasic", "true", "form-encoded, as RFC 6749 has it, the secret was refused")
+		field(b, "RawBasic", "true", "form-encoded, as RFC 6749 has it, the secret was rejected")
 	}
 	if r.Login != "client_credentials" {
 		field(b, "Scopes", list(r.Scopes), r.scopeReason())
@@ -56,7 +56,7 @@ func (r *Report) writeClient(b *strings.Builder) {
 		field(b, "PushRequests", "true", "the server takes pushed requests: nothing of them is in the browser")
 	}
 	if skew := r.skew(); skew > 0 {
-		field(b, "ClockSkew", duration(skew), fmt.Sprintf("the server's clock was %+.0f s from this machine's", float64(r.ahead())))
+		field(b, "ClockSkew", duration(skew), fmt.Sprintf("the server's clock was %+.0f s from the local clock", float64(r.ahead())))
 	}
 	b.WriteString("}\n")
 }
@@ -65,7 +65,7 @@ func (r *Report) methodReason() string {
 	var others []string
 	for _, m := range r.Client.Methods {
 		if m.Works == No && m.Method != (method{authBasic, true}).String() {
-			others = append(others, m.Method+" was refused ("+m.Reply+")")
+			others = append(others, m.Method+" was rejected ("+m.Reply+")")
 		}
 	}
 	return strings.Join(append([]string{"it works"}, others...), "; ")
@@ -127,9 +127,9 @@ func (r *Report) grace() (value, reason string) {
 	case f.Rotates == No:
 		return "authtrip.GraceForever", "a refresh token can be used many times"
 	case f.Grace == No && f.ReuseEndsSession == No:
-		return "authtrip.GraceForever", "a used refresh token is refused at once, and that ends nothing: trying costs nothing"
+		return "authtrip.GraceForever", "a used refresh token is rejected at once, and that ends nothing: trying costs nothing"
 	case f.Grace == No:
-		return "-1", "a used refresh token is refused at once" + r.cost() + ": it is not sent again"
+		return "-1", "a used refresh token is rejected at once" + r.cost() + ": it is not sent again"
 	case f.Grace != Yes:
 		return "", ""
 	}
@@ -143,7 +143,7 @@ func (r *Report) grace() (value, reason string) {
 	return duration(time.Duration(whole) * time.Second), "a used refresh token was " + f.window() + ": it may be more"
 }
 
-// cost says what a refused reuse does.
+// cost says what a rejected reuse does.
 func (r *Report) cost() string {
 	switch f := r.Refresh; {
 	case f.ReuseEndsSession == Yes && f.ReuseEndsAccess == Yes:
@@ -165,7 +165,7 @@ func (r *Report) writeOwn(b *strings.Builder) {
 		fmt.Fprintf(b, "\t// A token expires after %s, and is refreshed before.\n", life(r.Tokens.AccessSeconds))
 	}
 	if r.Refresh.OldAccessDies == Yes {
-		b.WriteString("\t// A new token ends the one before: replicas need a Store and a Key in common.\n")
+		b.WriteString("\t// Only the newest token is accepted: replicas need a Store and a Key in common.\n")
 	}
 	b.WriteString("}\n")
 }

@@ -157,7 +157,7 @@ func (r *run) tryPKCE(ctx context.Context) *session {
 			r.report.broken("code_challenge_methods_supported", "a wrong verifier is accepted")
 		}
 		return s
-	case refused(err):
+	case rejected(err):
 		r.report.Request.PKCE = Yes
 		if r.noS256 || !listed {
 			r.report.silent("code_challenge_methods_supported", "S256 is checked")

@@ -119,7 +119,7 @@ type run struct {
 	began  time.Time
 	users  time.Duration // how long users took
 	logins int
-	// refused are the steps that were not allowed.
+	// rejected are the steps that were not allowed.
 	asked map[string]bool
 	// introspects says that introspection tells whether an access token counts.
 	introspects bool

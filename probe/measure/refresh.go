@@ -24,7 +24,7 @@ func (r *run) refresh(ctx context.Context, old *oauth2.Token) (tok *oauth2.Token
 func (r *run) rotate(ctx context.Context, s *session) error {
 	tok, sent, got, err := r.refresh(ctx, s.tok)
 	if err != nil {
-		s.dead = s.dead || refused(err)
+		s.dead = s.dead || rejected(err)
 		return err
 	}
 	s.parent, s.sent, s.got = s.tok, sent, got
@@ -45,7 +45,7 @@ func (r *run) tryRefresh(ctx context.Context, s *session) bool {
 	r.say("refresh: the first one")
 	before := s.tok
 	if err := r.rotate(ctx, s); err != nil {
-		if refused(err) {
+		if rejected(err) {
 			f.Works = No
 		}
 		r.report.missing("rotation", "the refresh failed: "+replyOf(err))
@@ -63,9 +63,9 @@ func (r *run) tryRefresh(ctx context.Context, s *session) bool {
 
 // again uses a refresh token that is not rotated once more.
 func (r *run) again(ctx context.Context, s *session) {
-	if err := r.rotate(ctx, s); refused(err) {
+	if err := r.rotate(ctx, s); rejected(err) {
 		r.report.Refresh.Rotates = "" // neither
-		r.report.missing("rotation", "a refresh gives no other refresh token, and the same one is then refused: "+replyOf(err))
+		r.report.missing("rotation", "a refresh gives no other refresh token, and the same one is then rejected: "+replyOf(err))
 		s.dead = true
 	}
 }
@@ -79,7 +79,7 @@ func (r *run) join(ctx context.Context, pool []*session, more *session) []*sessi
 	f := &r.report.Refresh
 	if before := living(pool); f.LoginEndsOthers == "" && len(before) > 0 && f.Works == Yes {
 		err := r.rotate(ctx, before[0])
-		if err == nil || refused(err) {
+		if err == nil || rejected(err) {
 			f.LoginEndsOthers = answer(err != nil)
 		}
 	}
@@ -114,7 +114,7 @@ func (r *run) tryReuse(ctx context.Context, pool []*session) []*session {
 		r.ancestor(ctx, living(pool))
 	}
 	if f.ReuseEndsAccess == "" {
-		r.report.missing("reuse: access tokens", "no refresh token was refused while an access token of its session could be tried")
+		r.report.missing("reuse: access tokens", "no refresh token was rejected while an access token of its session could be tried")
 	}
 	return pool
 }
@@ -141,7 +141,7 @@ func (r *run) ancestor(ctx context.Context, alive []*session) {
 	switch {
 	case err == nil:
 		f.Ancestors, s.tok, s.parent = Yes, tok, nil
-	case refused(err):
+	case rejected(err):
 		f.Ancestors = No
 		f.ReuseReply = replyOf(err)
 		r.consequences(ctx, s, lives)
@@ -150,7 +150,7 @@ func (r *run) ancestor(ctx context.Context, alive []*session) {
 
 // present sends the used refresh token of s again, and notes what comes of it. It reports
 // whether the server has said yes or no, and how old the rotation is: not less than least if
-// it was accepted, and not more than most if it was refused.
+// it was accepted, and not more than most if it was rejected.
 func (r *run) present(ctx context.Context, s *session) (accepted, known bool, least, most time.Duration) {
 	f := &r.report.Refresh
 	lives := Answer("")
@@ -165,7 +165,7 @@ func (r *run) present(ctx context.Context, s *session) (accepted, known bool, le
 	case err == nil:
 		r.accepted(s, parent, child, tok, least)
 		return true, true, least, most
-	case !refused(err):
+	case !rejected(err):
 		r.report.missing("reuse", "the server does not say yes or no: "+replyOf(err))
 		return false, false, least, most
 	}
@@ -193,7 +193,7 @@ func (r *run) accepted(s *session, parent, child, tok *oauth2.Token, age time.Du
 	s.tok = tok
 }
 
-// consequences finds what a refused reuse has cost, once. lives is whether the newest access token
+// consequences finds what a rejected reuse has cost, once. lives is whether the newest access token
 // counted before.
 func (r *run) consequences(ctx context.Context, s *session, lives Answer) {
 	f := &r.report.Refresh
@@ -208,7 +208,7 @@ func (r *run) consequences(ctx context.Context, s *session, lives Answer) {
 	switch err := r.rotate(ctx, s); {
 	case err == nil:
 		f.ReuseEndsSession = No
-	case refused(err):
+	case rejected(err):
 		f.ReuseEndsSession, s.dead = Yes, true
 	default:
 		r.report.missing("reuse: the session", replyOf(err))

@@ -86,7 +86,7 @@ type ClientFacts struct {
 	// Works is the method that the settings have; RawBasic as [login.Client.RawBasic].
 	Works    string `json:"works,omitempty"`
 	RawBasic bool   `json:"raw_basic,omitempty"`
-	// Checked is whether a wrong secret is refused.
+	// Checked is whether a wrong secret is rejected.
 	Checked Answer `json:"secret_is_checked,omitempty"`
 }
 
@@ -130,7 +130,7 @@ type RefreshFacts struct {
 	// OldAccessDies is whether the access token before is rejected after a refresh.
 	OldAccessDies Answer `json:"old_access_token_dies,omitempty"`
 	// The refresh token before was accepted after AcceptedAfter, if Grace is Yes, and
-	// refused after RefusedAfter, if that is not 0.
+	// rejected after RefusedAfter, if that is not 0.
 	Grace         Answer  `json:"grace,omitempty"`
 	AcceptedAfter Seconds `json:"accepted_after,omitempty"`
 	RefusedAfter  Seconds `json:"refused_after,omitempty"`
@@ -151,7 +151,7 @@ type RefreshFacts struct {
 type RevocationFacts struct {
 	Works       Answer `json:"works,omitempty"`
 	EndsSession Answer `json:"refresh_token_ends,omitempty"`
-	// EndsAccess is whether the access token ends with its refresh token; AccessAlone, whether
+	// EndsAccess is whether the access token is rejected with its refresh token; AccessAlone, whether
 	// it ends if it is revoked itself.
 	EndsAccess  Answer `json:"access_token_ends_with_it,omitempty"`
 	AccessAlone Answer `json:"access_token_ends_alone,omitempty"`

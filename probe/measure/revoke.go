@@ -135,7 +135,7 @@ func (r *run) revokeSession(ctx context.Context, s *session) {
 	}
 	_, _, _, err = r.refresh(ctx, s.tok)
 	s.dead = true
-	if err == nil || refused(err) {
+	if err == nil || rejected(err) {
 		f.EndsSession = answer(err != nil)
 	}
 	if f.EndsSession == No {

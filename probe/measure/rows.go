@@ -48,7 +48,7 @@ func (r *Report) Rows() []Row {
 	r.refreshRows(&rows)
 	r.placeRows(&rows)
 	for _, c := range r.Clocks {
-		rows.add("clock", fmt.Sprintf("%s is %+.1f s (± %.1f s) from this machine's", c.Host, float64(c.Ahead), float64(c.Within)))
+		rows.add("clock", fmt.Sprintf("%s is %+.1f s (± %.1f s) from the local clock", c.Host, float64(c.Ahead), float64(c.Within)))
 	}
 	for _, l := range r.RateLimits {
 		rows.add("rate limit", l.Host+" says "+l.Header+": "+l.Value)
@@ -76,10 +76,10 @@ func (t *table) answer(name string, a Answer, yes, no string) {
 
 func (r *Report) clientRows(t *table) {
 	for _, m := range r.Client.Methods {
-		t.answer("client authentication", m.Works, m.Method+": works ("+m.Reply+")", m.Method+": refused ("+m.Reply+")")
+		t.answer("client authentication", m.Works, m.Method+": works ("+m.Reply+")", m.Method+": rejected ("+m.Reply+")")
 	}
-	t.answer("wrong secret", r.Client.Checked, "refused", "not told from the right one by the token endpoint")
-	t.answer("PKCE", r.Request.PKCE, "checked: a wrong verifier is refused", "not checked: a wrong verifier is accepted")
+	t.answer("wrong secret", r.Client.Checked, "rejected", "not told from the right one by the token endpoint")
+	t.answer("PKCE", r.Request.PKCE, "checked: a wrong verifier is rejected", "not checked: a wrong verifier is accepted")
 	t.answer("pushed requests (PAR)", r.Request.Pushed, "work", "do not work")
 	t.answer("iss in the response", r.Request.Iss, "", "")
 	t.add("own response parameters", strings.Join(r.Request.Own, ", "))
@@ -125,14 +125,14 @@ func (r *Report) refreshRows(t *table) {
 	t.answer("old access token", f.OldAccessDies, "rejected after a refresh", "still accepted after a refresh")
 	t.add("used refresh token", f.window())
 	t.answer("accepted again, it gives", f.SameSuccessor, "the same successor", "another successor")
-	t.answer("one used twice ago", f.Ancestors, "accepted, too", "refused")
-	t.add("refused reuse", f.ReuseReply)
-	t.answer("after refused reuse, the session", f.ReuseEndsSession, "has ended", "goes on")
-	t.answer("after refused reuse, access tokens", f.ReuseEndsAccess, "are rejected", "are still accepted")
+	t.answer("one used twice ago", f.Ancestors, "accepted, too", "rejected")
+	t.add("rejected reuse", f.ReuseReply)
+	t.answer("after rejected reuse, the session", f.ReuseEndsSession, "has ended", "goes on")
+	t.answer("after rejected reuse, access tokens", f.ReuseEndsAccess, "are rejected", "are still accepted")
 	t.answer("another login of the user", f.LoginEndsOthers, "ends the sessions before", "leaves the sessions before")
 	v := r.Revoke
 	t.answer("revocation", v.Works, "works", "does not work")
-	t.answer("revoked refresh token", v.EndsSession, "refused", "still accepted")
+	t.answer("revoked refresh token", v.EndsSession, "rejected", "still accepted")
 	t.answer("its access token", v.EndsAccess, "rejected with it", "still accepted")
 	t.answer("revoked access token", v.AccessAlone, "rejected", "still accepted")
 }
@@ -141,11 +141,11 @@ func (r *Report) refreshRows(t *table) {
 func (f RefreshFacts) window() string {
 	switch {
 	case f.Grace == No:
-		return "refused at once"
+		return "rejected at once"
 	case f.Grace != Yes:
 		return ""
 	case f.RefusedAfter > 0:
-		return fmt.Sprintf("accepted after %s s, refused after %s s", tenths(f.AcceptedAfter), tenths(f.RefusedAfter))
+		return fmt.Sprintf("accepted after %s s, rejected after %s s", tenths(f.AcceptedAfter), tenths(f.RefusedAfter))
 	}
 	return fmt.Sprintf("accepted after %s s, and not tried later", tenths(f.AcceptedAfter))
 }
@@ -196,7 +196,7 @@ func (r *Report) MarkdownRow(server string) string {
 		}
 	}
 	f := r.Refresh
-	used := map[Answer]string{Yes: "accepted for " + f.bracket(), No: "refused at once", "": "–"}[f.Grace]
+	used := map[Answer]string{Yes: "accepted for " + f.bracket(), No: "rejected at once", "": "–"}[f.Grace]
 	if f.Rotates == No {
 		used = "accepted"
 	}

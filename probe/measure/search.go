@@ -21,11 +21,11 @@ var points = []float64{ //nolint:gochecknoglobals // never written to
 //
 // Each session has one used refresh token at a time, whose age grows with the others'. It is
 // sent once: some servers count from the last use. A session whose token was accepted rotates
-// and is searched with again; one whose token was refused is lost, where reuse ends sessions.
+// and is searched with again; one whose token was rejected is lost, where reuse ends sessions.
 type search struct {
 	*run
 	pool     []*session
-	lo, hi   time.Duration // accepted and refused; hi is 0 until something was
+	lo, hi   time.Duration // accepted and rejected; hi is 0 until something was
 	limit    time.Duration
 	deadline time.Time
 }
@@ -89,7 +89,7 @@ func (s *search) until() string {
 	if s.hi == 0 {
 		return ""
 	}
-	return ", refused after " + short(s.hi)
+	return ", rejected after " + short(s.hi)
 }
 
 // open returns the ages that would still say something.
@@ -132,7 +132,7 @@ func (s *search) next(ctx context.Context) (first *session, at time.Time) {
 }
 
 // spread returns n of the ages, the largest first: those that cut them into equal parts. While
-// nothing was refused, one session waits for the limit, which takes longest.
+// nothing was rejected, one session waits for the limit, which takes longest.
 func (s *search) spread(ages []time.Duration, n int) (some []time.Duration) {
 	if s.hi == 0 && n > 1 {
 		last := len(ages) - 1

@@ -30,7 +30,7 @@ const (
 // PKCE, iss and pushed requests, and settings that servers in the field have.
 type Site struct {
 	*authtriptest.Server
-	// ReuseKeeps refuses a used refresh token, and ends nothing by that.
+	// ReuseKeeps rejects a used refresh token, and ends nothing by that.
 	ReuseKeeps bool
 	// NoPKCE does not look at the verifier; NoIss sends no iss; NoPAR answers pushed requests with
 	// 404, whatever Metadata says.

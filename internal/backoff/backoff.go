@@ -1,5 +1,5 @@
-// Package pace says when to try again what has failed.
-package pace
+// Package backoff says when to try again what has failed.
+package backoff
 
 import "time"
 
