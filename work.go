@@ -6,8 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"example.com/authtrip/internal/lifecycle"
 	"example.com/authtrip/internal/backoff"
+	"example.com/authtrip/internal/lifecycle"
 )
 
 // work is what a session remembers from round to round, beside the token that is

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"example.com/authtrip"
-	"example.com/authtrip/internal/flight"
 	"example.com/authtrip/internal/backoff"
+	"example.com/authtrip/internal/flight"
 )
 
 // A document is something that a server publishes: fetched when it is needed,

@@ -66,7 +66,7 @@ func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*Clie
 		return nil, nil, fmt.Errorf("login: Identity: there is no client at the server %q: register one there and return it from Identity.Registered, or set DocumentURL or Metadata where the server supports that: %w",
 			cut(p.Issuer), errors.ErrUnsupported)
 	}
-	return id.register(ctx, p, m, complete, renew)
+	return id.register(ctx, p, m, complete, again)
 }
 
 func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, complete func(*ClientMetadata), renew bool) (*Client, *Registration, error) {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/backoff"
+	"example.com/authtrip/internal/digest"
 )
 
 // asymmetric are the algorithms that a provider may sign with. Neither "none" nor the symmetric

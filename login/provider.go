@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/backoff"
 	"example.com/authtrip/internal/digest"
 	"example.com/authtrip/internal/origin"
-	"example.com/authtrip/internal/backoff"
 )
 
 // A Provider is an authorization server, known by its issuer. Its metadata and keys are read
