@@ -259,7 +259,7 @@ func (w *world) checkToken(p *process, key string, floor position, tok *oauth2.T
 		w.breaks(p, "I8: variant %q gets %s", p.variant, at.name)
 	case !at.saved && !w.allow:
 		w.breaks(p, "I3: %s was not saved", at.name)
-	case c.rolled && w.variant: // of two answers the saved one counts, with older tokens of other variants
+	case (c.rolled || w.allow) && w.variant: // of two answers the saved one counts, with older tokens of other variants
 	case at.saved && at.position.before(floor):
 		w.breaks(p, "I4: %s is handed out after one at %v", at.name, floor)
 	}

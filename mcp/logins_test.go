@@ -246,7 +246,7 @@ func TestServerThatForgotAnotherClientIsNotAskedToRegister(t *testing.T) {
 	w.as[0].forgot = 1
 	w.mu.Unlock()
 	w.revoke()
-	if _, err := post(t, tr, w.url(), ""); err == nil || errors.Is(err, authtrip.ErrReauthRequired) || !strings.Contains(err.Error(), "refused the client") {
+	if _, err := post(t, tr, w.url(), ""); err == nil || errors.Is(err, authtrip.ErrReauthRequired) || !strings.Contains(err.Error(), "rejected the client") {
 		t.Errorf("error = %v", err)
 	}
 	w.mu.Lock()
