@@ -88,8 +88,8 @@ type Source struct {
 	// means that a token is refreshed when it has expired.
 	EarlyRefresh time.Duration
 	// RefreshTimeout is how long callers wait for a refresh. If 0 or less, it is ten
-	// seconds. An answer that comes up to two seconds later is still used. If another
-	// process is refreshing the same token, callers wait for that first.
+	// seconds; a day at most. An answer that comes up to two seconds later is still used.
+	// If another process is refreshing the same token, callers wait for that first.
 	RefreshTimeout time.Duration
 	// GracePeriod is how long the server takes a refresh token again after its first
 	// use. Servers call it leeway, grace, reuse interval or overlap period. While it
@@ -223,7 +223,8 @@ func (s *Source) Invalidate(tok *oauth2.Token) {
 
 // SetToken begins a session with tok, the result of a login. It always wins: over the
 // record in the Store, over a refresh in flight, over a session that has ended. It
-// returns when tok is saved. On an error the old token is still in place. Other
+// returns when tok is saved. On an error the old token is still in place,
+// unless the Store has saved tok and its answer was lost. Other
 // processes notice at their next refresh, and at once with [Source.Watch].
 func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.AccessToken == "" && tok.RefreshToken == "" {
@@ -244,7 +245,8 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 //
 // It returns the newest token that it removed. That is nil if there was none, or none that
 // could be read. If this process is refreshing the token, Forget waits for it, two and a half
-// seconds at most, and returns the new one. On an error the token is still in place.
+// seconds at most, and returns the new one. On an error the token is still in place,
+// unless the Store has saved the logout and its answer was lost.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {

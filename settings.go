@@ -36,6 +36,9 @@ type settings struct {
 	common     *common
 }
 
+// maxTimeout is the longest RefreshTimeout: other processes wait for as long.
+const maxTimeout = 24 * time.Hour
+
 func newSettings(s *Source, flights *flight.Group[result], late *sync.WaitGroup) (*settings, error) {
 	if s.Refresher == nil {
 		return nil, errors.New("authtrip: Source.Refresher is nil")
@@ -52,6 +55,7 @@ func newSettings(s *Source, flights *flight.Group[result], late *sync.WaitGroup)
 	if set.timeout <= 0 {
 		set.timeout = 10 * time.Second
 	}
+	set.timeout = min(set.timeout, maxTimeout)
 	if set.grace == 0 {
 		set.grace = 20 * time.Second
 	}

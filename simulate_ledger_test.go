@@ -198,14 +198,16 @@ func (w *world) couldNotSave(f *family) bool {
 }
 
 // couldNotPutBack reports whether the Store lost what a family came to, and has failed all
-// who have the newest refresh token, again and again since.
+// who have the newest refresh token, again and again since: they could not read what it
+// has, or not save what they have.
 func (w *world) couldNotPutBack(f *family) bool {
 	c := w.cells[f.key]
 	could := !c.lost.IsZero()
 	for _, leaf := range f.leaves {
 		for _, p := range w.slots {
 			if p != nil && !p.gone && p.has[leaf.name] {
-				could = could && p.read[f.key].Before(c.lost) && p.unread[f.key] > 2
+				unread := p.read[f.key].Before(c.lost) && p.unread[f.key] > 2
+				could = could && (unread || p.wrote.Before(c.lost) && p.failed > 2)
 			}
 		}
 	}
@@ -336,6 +338,8 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 			w.breaks(p, "I6: what the Store has lost is not back, and %s is there", at.name)
 		}
 	case at != nil && c.rolled && !w.watch: // an older one, until an API rejects it
+	case at != nil && w.window < 0 && f.Marker != nil: // who has only now read it learns that from an API
+		w.lose("in doubt for ever", 1)
 	case at != nil && time.Now().Before(at.expires):
 		w.breaks(p, "I6: %s is handed out, and was rejected", at.name)
 	case at != nil && time.Since(at.expires) < span: // its answer was slow, and its time counts from then

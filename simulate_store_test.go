@@ -331,6 +331,21 @@ func (s storeOf) Watch(ctx context.Context, key string) (<-chan struct{}, error)
 	return told, nil
 }
 
+// abandon gives a lease back that was taken when nobody waited for it any more, as the
+// contract wants it. That is a request like others, and may get lost.
+func (s storeOf) abandon(ctx context.Context, c *cell, mine *simLease) {
+	if mine == nil || ctx.Err() == nil {
+		return
+	}
+	time.AfterFunc(time.Millisecond, func() {
+		s.p.w.mu.Lock()
+		defer s.p.w.mu.Unlock()
+		if !s.p.gone && s.p.w.faultsAreOff() {
+			c.endLease(mine)
+		}
+	})
+}
+
 // Lease implements authtrip.Leaser.
 func (s storeOf) Lease(ctx context.Context, key string, ttl time.Duration) (func(context.Context) error, error) {
 	w, c := s.p.w, s.p.w.cells[key]
@@ -356,6 +371,7 @@ func (s storeOf) Lease(ctx context.Context, key string, ttl time.Duration) (func
 			return nil
 		})
 		if err != nil {
+			s.abandon(ctx, c, mine)
 			return nil, err
 		}
 		if held == nil {

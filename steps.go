@@ -70,7 +70,10 @@ func (s *session) tooLate() bool {
 	if !s.set.shared || !expires || s.set.comesBack() || cur == nil || s.work.held != nil {
 		return false
 	}
-	return time.Since(cur.born)-time.Duration(cur.asked.Load()) > tombstoneLife-time.Minute
+	// A machine that sleeps stops the monotonic clock, and the Store's goes on.
+	now := time.Now()
+	age := max(now.Sub(cur.born), now.Round(0).Sub(cur.born.Round(0)))
+	return age-time.Duration(cur.asked.Load()) > tombstoneLife-time.Minute
 }
 
 // importInitial takes the token of the configuration as the first one, where nobody
