@@ -110,8 +110,10 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 		got, err = s.do(ctx, round{seen: seen, why: byHand})
 	}
 	switch {
-	case err == nil && (!got.snap.replaces(seen) || seen != nil && got.snap.usable() && got.snap.access() == seen.access()):
+	case err == nil && !got.snap.replaces(seen):
 		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
+	case err == nil && seen != nil && got.snap.usable() && got.snap.access() == seen.access():
+		err = &RefreshError{Err: errors.New("the server gave the same token again, which stays in use")}
 	case err == nil && !got.snap.usable():
 		err = errTooFast
 	}

@@ -229,7 +229,7 @@ func ExampleClient_workloadIdentity() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println("the service is", r.FormValue("client_assertion"))
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"access_token": "secret", "token_type": "Bearer", "expires_in": 300}`)
+		_, _ = fmt.Fprintf(w, `{"access_token": %q, "token_type": "Bearer", "expires_in": 300}`, "for "+r.FormValue("client_assertion"))
 	}))
 	defer server.Close()
 
