@@ -73,6 +73,7 @@ type RefreshError struct {
 
 	ambiguous bool // the request may have been processed
 	noAnswer  bool // the token endpoint gave none
+	unsent    bool // there was nothing to send
 }
 
 func (e *RefreshError) Error() string {

@@ -270,3 +270,27 @@ type brokenCache struct{ authtrip.MemoryCache }
 func (*brokenCache) Set(context.Context, string, []byte, time.Duration) error {
 	return errors.New("connection refused")
 }
+
+// TestEventCountsNoRequestThatWasNotSent: the end of a session without a refresh token said
+// that it took one.
+func TestEventCountsNoRequestThatWasNotSent(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		var told []authtrip.Event
+		src := &authtrip.Source{
+			Refresher: r.src.Refresher,
+			Initial:   &oauth2.Token{AccessToken: "a", Expiry: time.Now().Add(-time.Hour)},
+			OnEvent:   func(e authtrip.Event) { told = append(told, e) },
+		}
+		r.others = append(r.others, src)
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrReauthRequired)
+		for _, e := range told {
+			if e.Requests != 0 {
+				t.Errorf("%s after %d requests, want none", e.Kind, e.Requests)
+			}
+		}
+		if len(told) == 0 {
+			t.Error("no event tells of the end")
+		}
+	})
+}

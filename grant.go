@@ -196,7 +196,11 @@ func (g *Grant) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, 
 	case old == nil:
 		return nil, ErrNoSession
 	case old.RefreshToken == "":
-		return nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded)}
+		return nil, &RefreshError{Err: fmt.Errorf("%w: the login gave no refresh token", ErrSessionEnded), unsent: true}
+	}
+	if g.DPoP == nil && old != nil && extra(old, DPoPKey) != "" {
+		// Without a proof a server can end the session, or make bearer tokens of it. Rule 43.
+		return nil, errors.New("authtrip: Grant.DPoP is nil, and the session is bound to a key: set it as where the session began")
 	}
 	if g.DPoP == nil {
 		tok, _, err := g.send(ctx, endpoint, old, nil)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -193,3 +194,19 @@ func (b brokenBinder) Thumbprint() string { return "thumbprint" }
 func (b brokenBinder) Prove(*http.Request) error { return b.err }
 
 func (b brokenBinder) Answered(*http.Request, *http.Response, string) bool { return false }
+
+// TestRule43BoundSessionIsNotRefreshedWithoutItsKeys: a replica whose Grant had no DPoP sent
+// the refresh token without a proof. The server ended the session, or made bearer tokens of it.
+func TestRule43BoundSessionIsNotRefreshedWithoutItsKeys(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		bound := r.srv.Issue("alice").WithExtra(map[string]any{authtrip.DPoPKey: "a key"})
+		src := &authtrip.Source{Refresher: r.src.Refresher, Initial: bound}
+		r.others = append(r.others, src)
+		expire(r)
+		_, err := src.Token()
+		if err == nil || errors.Is(err, authtrip.ErrReauthRequired) || !strings.Contains(err.Error(), "Grant.DPoP is nil") {
+			t.Errorf("Token() error = %v, want one that names Grant.DPoP", err)
+		}
+		r.wantTokenRequests(t, 0)
+	})
+}

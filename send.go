@@ -50,6 +50,9 @@ func (r *round) send() {
 	}
 	a, late := r.ask(parent, known, cutOff)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)
+	if re, ok := errors.AsType[*RefreshError](err); ok && re.unsent || errors.Is(err, ErrNoSession) {
+		r.requests-- // the Refresher had nothing to send
+	}
 	r.s.set.gate.answered(err)
 	r.leave()
 
@@ -96,9 +99,6 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 			r.resendSoon(w.sends.count)
 		}
 	case lifecycle.NotProcessed:
-		if errors.Is(err, ErrNoSession) {
-			r.requests-- // the Refresher had nothing to send
-		}
 		r.note(err, 0)
 	}
 }

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ import (
 // A Session is the result of a login. It holds the tokens, so do not log it; log/slog and
 // fmt print nothing of it.
 type Session struct {
+	// ID is a random name of this login, fit for a session cookie and for the Key of its
+	// Source. Requests that share a login (see [Handlers.OnLogin]) share it as well.
+	ID string
 	// Token is what the server gave, the ID token in its Extra("id_token").
 	Token *oauth2.Token
 	// IDToken says who has logged in. It is nil if openid was not asked for.
@@ -128,7 +132,7 @@ func (c *Client) session(ctx context.Context, m *Metadata, tok *oauth2.Token, wa
 	if err := checkType(tok, c.tokenType()); err != nil {
 		return nil, err
 	}
-	s := &Session{Token: tok, Scopes: want.scopes, Resources: want.resources}
+	s := &Session{ID: rand.Text(), Token: tok, Scopes: want.scopes, Resources: want.resources}
 	if len(want.resources) > 0 || len(c.Resources) > 0 {
 		s.Token = withResources(tok, want.resources)
 	}

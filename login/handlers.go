@@ -45,7 +45,8 @@ type Handlers struct {
 	// w, such as a cookie, and must not write a body. If it returns an error the login has
 	// failed, and its tokens are revoked. If a browser asks again while its login is redeemed
 	// (a reload, a double click), it is called for each of these requests, with the same
-	// Session.
+	// Session: name the application's session by Session.ID or by the user. Under two names
+	// one refresh token would be used twice, and the server would end both.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session and returns the session's token, which is
 	// then revoked and named to the server. It may set headers of w, and must not write a
@@ -202,8 +203,10 @@ func (h *Handlers) check() error {
 // browser to where it wanted to go.
 //
 // A code is redeemed even if the browser goes away. If the browser repeats its request
-// meanwhile, or within half a minute, it gets the result. If a login has taken too long, or
-// is over, it begins again at the page where it began, with its return_to.
+// while the first one is under way, or within half a minute after it went away, it gets
+// the result. A login that has taken too long begins again at the page where it began, with
+// its return_to, and so does one that had been answered, if its cookie comes once more.
+// Without the cookie the callback is an error.
 func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {

@@ -91,6 +91,9 @@ func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challe
 	} else {
 		req.Scopes = t.scopes(all, resource, meta)
 	}
+	if slices.Contains(req.Scopes, "offline_access") {
+		req.Prompt = "consent" // without it OpenID providers give no refresh token (OIDC Core 1.0, section 11)
+	}
 	k := &task{t: t, provider: p, meta: meta, request: req, binder: binder, renew: t.lost.Load()}
 	s, err := t.Login.login(ctx, k)
 	if k.registered && !k.renew && unknownClient(err) {
