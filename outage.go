@@ -54,6 +54,16 @@ func (g *gate) mayEnter() bool {
 	return !g.down() || !time.Now().Before(g.next)
 }
 
+// nextTry is when the next round may ask; zero if there is no outage.
+func (g *gate) nextTry() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.down() {
+		return time.Time{}
+	}
+	return g.next
+}
+
 func (g *gate) free() bool {
 	if g.limit == 0 {
 		g.limit = gateFirst

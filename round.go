@@ -94,6 +94,9 @@ func (r *round) run() (*snapshot, error) {
 func (r *round) take(step lifecycle.Step) bool {
 	switch step {
 	case lifecycle.TakeLease, lifecycle.Mark, lifecycle.Send:
+		if r.nobody() {
+			break
+		}
 		waited := !r.inside
 		if !r.enter() {
 			return false
@@ -120,6 +123,14 @@ func (r *round) take(step lifecycle.Step) bool {
 		return r.wait()
 	}
 	return true
+}
+
+// nobody reports whether nobody has logged in, and the Refresher says so without asking: an
+// outage does not matter.
+func (r *round) nobody() bool {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.s.set.said && !r.s.set.repeatable && r.s.known() == nil
 }
 
 // loaded ends the failure of a load before, when the Store answers.
@@ -207,57 +218,6 @@ func (s *session) known() *record {
 	return nil
 }
 
-// enter passes the gate to the token endpoint. It reports false if that takes longer
-// than this round can, or nobody waits for it.
-func (r *round) enter() bool {
-	switch {
-	case r.renewed:
-		r.err, r.noted = errNoBetter, false
-		return false
-	case r.inside:
-		return true
-	}
-	ok, next, err := r.s.set.gate.enter(r.waiting, r.why.somebody())
-	r.inside = ok
-	if err != nil {
-		r.err = err
-	}
-	switch {
-	case !next.IsZero():
-		r.postpone(err, next)
-	case !ok && err == nil:
-		r.err, r.noted, r.quiet = errNotLetIn, true, true
-	}
-	return ok
-}
-
-// errNotLetIn is the error of a round that nobody waited for when it came to the gate:
-// whoever has joined it begins another one.
-var errNotLetIn = errors.New("authtrip: too many refreshes at once: try again")
-
-// errNoBetter is the error of a round that got a token which is of no use to it: the one
-// that an API has rejected, or one that had expired before it was saved.
-var errNoBetter error = &RefreshError{Err: errors.New("the token that came is not usable either: try again")}
-
-func (r *round) leave() {
-	if r.inside {
-		r.inside = false
-		r.s.set.gate.leave()
-	}
-}
-
-// postpone makes the next attempt due when that of all sessions is. It counts as no
-// failure of this one.
-func (r *round) postpone(err error, next time.Time) {
-	cur := r.s.cur.Load()
-	f := &failure{of: cur, err: err, first: time.Now(), at: time.Now(), wait: time.Until(next), postponed: true}
-	if last := r.s.failure(cur); last != nil {
-		f.first, f.row = last.first, last.row
-	}
-	r.s.failing.Store(f)
-	r.noted, r.quiet = true, true
-}
-
 // beginWork makes work, which is as if this process had only now seen its token.
 func (s *session) beginWork() {
 	s.mu.Lock()
@@ -323,8 +283,12 @@ func (r *round) restError() error {
 		return w.endErr
 	case w.end != nil:
 		return w.end.err()
-	case !f.due():
+	case f != nil && !r.s.due(f):
 		return f.err
+	case !w.memory.Doubt && (r.rec == nil || r.rec.Marker == nil):
+		return &RefreshError{Err: errors.New("the token cannot be replaced yet: try again")}
+	case !r.s.cur.Load().usable():
+		return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and is sent again when the answer cannot come any more", ErrInDoubt)})
 	}
 	return r.unresolved(&RefreshError{Err: fmt.Errorf("%w: the refresh token was sent before, and is sent again when the access token has expired", ErrInDoubt)})
 }

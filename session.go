@@ -340,6 +340,7 @@ func (s *session) replace(ctx context.Context, next func(known *record) *record)
 func (s *session) close() {
 	held := s.unsaved()
 	if held == nil {
+		s.unmark()
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
@@ -348,6 +349,24 @@ func (s *session) close() {
 	if there.rec != nil && there.rec.position().Compare(held.position()) < 0 || there.said == lifecycle.HasNothing {
 		draft := lifecycle.Record{Position: held.position(), Marking: lifecycle.Marking{There: true}}
 		_, _ = s.shelf().save(ctx, held.drawn(draft, nil), there.version)
+	}
+}
+
+// unmark takes the marker of a refresh back that had no answer and can have none any more.
+// This process would send the refresh token again by now: another one need not wait.
+func (s *session) unmark() {
+	s.mu.Lock()
+	over := s.set.shared && s.work != nil && s.work.memory.Doubt && s.work.sends.open.IsZero() && s.work.seen.version != ""
+	s.mu.Unlock()
+	if !over {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	there := s.shelf().load(ctx)
+	if rec := there.rec; there.said == lifecycle.HasRecord && rec.Marker.binds() && rec.Marker.Owner == s.set.owner {
+		draft := lifecycle.Record{Position: rec.position(), Marking: lifecycle.Marking{Doubt: true}}
+		_, _ = s.shelf().save(ctx, rec.drawn(draft, nil), there.version)
 	}
 }
 

@@ -80,11 +80,18 @@ func (s *session) status() Status {
 	if cur != nil && cur.rec != nil && !cur.loggedOut() {
 		st.Expiry, st.RefreshedAt, st.SessionExpiry = cur.rec.Expiry.time(), cur.rec.ObtainedAt.time(), cur.rec.RefreshExpiry
 	}
+	var next time.Time
 	if f := s.failure(cur); f != nil {
-		st.Err = f.err
-		if next := f.at.Add(f.wait); !st.NeedsLogin() && time.Now().Before(next) {
-			st.NextAttempt = next
+		st.Err, next = f.err, f.at.Add(f.wait)
+		if f.postponed {
+			next = later(next, s.set.gate.nextTry())
 		}
+	}
+	if s.work != nil {
+		next = later(next, s.work.sends.open)
+	}
+	if !st.NeedsLogin() && time.Now().Before(next) {
+		st.NextAttempt = next
 	}
 	return st
 }
