@@ -56,16 +56,21 @@ func (f *Finder) Find(ctx context.Context, all []authtrip.Challenge) (*ResourceM
 		client = (&Guard{Loopback: origin.Loopback(id.Hostname())}).Client()
 		defer client.CloseIdleConnections()
 	}
+	none := ErrNoMetadata
 	for _, at := range metadataPlaces(id, all) {
 		m, err := f.read(ctx, client, id, at)
 		if err == nil {
 			return m, nil
 		}
-		if ee, ok := errors.AsType[*EndpointError](err); !ok || ee.StatusCode == 0 || ee.StatusCode == http.StatusTooManyRequests {
+		ee, ok := errors.AsType[*EndpointError](err)
+		if !ok || ee.StatusCode == 0 || ee.StatusCode == http.StatusTooManyRequests {
 			return nil, err
 		}
+		if ee.StatusCode >= http.StatusInternalServerError {
+			none = err // it may be there
+		}
 	}
-	return nil, ErrNoMetadata
+	return nil, none
 }
 
 func (f *Finder) read(ctx context.Context, client *http.Client, id *url.URL, at string) (*ResourceMetadata, error) {

@@ -186,3 +186,23 @@ func TestRule70ClientIsNamedInOrderAndBoundToItsIssuer(t *testing.T) {
 		t.Errorf("Client() = %v, want ErrUnsupported", err)
 	}
 }
+
+// A page with metadata that was out of order for a moment counted as none: whoever falls back
+// then goes to another server. The next place is looked at all the same.
+func TestRule68MetadataThatIsOutOfOrderIsNotNone(t *testing.T) {
+	t.Parallel()
+	const wellKnown = "/.well-known/oauth-protected-resource"
+	o := newOP(t)
+	o.handle[wellKnown+"/v1"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
+	f := &login.Finder{URL: issuer + "/v1", AllowParent: true, HTTPClient: &http.Client{Transport: o.network}}
+	_, err := f.Find(t.Context(), nil)
+	if ee, ok := errors.AsType[*login.EndpointError](err); !ok || ee.StatusCode != http.StatusBadGateway || errors.Is(err, login.ErrNoMetadata) {
+		t.Errorf("Find() = %v, want the 502", err)
+	}
+	o.handle[wellKnown] = func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"resource": issuer, "authorization_servers": []string{issuer}})
+	}
+	if _, err = f.Find(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
