@@ -31,8 +31,8 @@ func (t *Transport) prepareHandler() error {
 
 // Proofs returns what has to send the requests of the SDK if t is its handler and [Transport.DPoP] is set.
 // The SDK knows the Bearer scheme only; it sends such a request with the DPoP scheme and
-// a proof, and once more if the server wants a nonce. All other requests are sent as
-// they are.
+// a proof, and once more if the server wants a nonce. One that the server has redirected to
+// another origin goes there without the token. All other requests are sent as they are.
 func (t *Transport) Proofs() http.RoundTripper {
 	t.proofs.Store(true)
 	return proofs{t}
@@ -46,9 +46,16 @@ func (p proofs) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	at := origin.Of(p.t.at)
 	scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	if scheme != "Bearer" || origin.Of(req.URL) != origin.Of(p.t.at) {
+	switch {
+	case !strings.EqualFold(scheme, "Bearer"):
 		return p.t.base().RoundTrip(req)
+	case origin.Of(req.URL) != at && origin.Hops(req, func(hop *http.Request) bool { return origin.Of(hop.URL) != at }):
+		return p.t.base().RoundTrip(req)
+	case origin.Of(req.URL) != at:
+		// A client keeps the header on the way to another port, or to a subdomain. Rule 34
+		return p.t.base().RoundTrip(withoutToken(req))
 	}
 	tok, err := p.t.current(req.Context())
 	switch {
@@ -58,12 +65,17 @@ func (p proofs) RoundTrip(req *http.Request) (*http.Response, error) {
 	case tok != nil && !strings.EqualFold(tok.TokenType, "DPoP"):
 		return p.t.base().RoundTrip(req)
 	}
-	own := req.Clone(req.Context())
-	own.Header.Del("Authorization") // a bound token never goes out as a bearer token. Rule 43
+	own := withoutToken(req) // a bound token never goes out as a bearer token. Rule 43
 	if tok == nil {
 		return p.t.base().RoundTrip(own)
 	}
 	return p.t.inner.RoundTrip(own)
+}
+
+func withoutToken(req *http.Request) *http.Request {
+	own := req.Clone(req.Context())
+	own.Header.Del("Authorization")
+	return own
 }
 
 // TokenSource implements auth.OAuthHandler: it returns the token of now, and nil where nobody has
@@ -73,8 +85,11 @@ func (t *Transport) TokenSource(ctx context.Context) (oauth2.TokenSource, error)
 		return nil, err
 	}
 	tok, err := t.current(ctx)
-	if tok == nil {
+	switch {
+	case tok == nil:
 		return nil, err // no token, as the interface has it
+	case t.DPoP == nil && strings.EqualFold(tok.TokenType, "DPoP"):
+		return nil, errNoDPoP // the SDK would send it as a bearer token. Rule 43
 	}
 	return oauth2.StaticTokenSource(tok), nil
 }
@@ -84,6 +99,10 @@ func (t *Transport) TokenSource(ctx context.Context) (oauth2.TokenSource, error)
 func (t *Transport) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
 	if err := t.prepareHandler(); err != nil {
 		return err
+	}
+	if resp.Request != nil && origin.Of(resp.Request.URL) != origin.Of(t.at) {
+		wire.Drain(resp.Body, drained)
+		return errors.New("mcp: the answer is another server's: a redirect led there, and it does not say where to log in")
 	}
 	wants := wanted(resp)
 	challenges := authtrip.Challenges(resp.Header)

@@ -1,0 +1,93 @@
+package mcp_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/authtrip"
+	"example.com/authtrip/dpop"
+	"example.com/authtrip/mcp"
+)
+
+// A client that follows a redirect to another port of the same host keeps the Authorization
+// header. The SDK's request came there with the bound token as a bearer token. Rules 34, 43.
+func TestRule34ProofsSendNoTokenAfterARedirect(t *testing.T) {
+	t.Parallel()
+	w := newBoundWorld(t)
+	got := make(chan string, 1)
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Get("Authorization")
+	}))
+	t.Cleanup(other.Close)
+	w.next = http.RedirectHandler(other.URL, http.StatusTemporaryRedirect)
+	tr := w.transport(t, &mcp.Transport{Login: browser(), DPoP: new(dpop.Keys)})
+	want200(t, tr, w.url(), "")
+	<-got
+	proofs := tr.Proofs()
+	src, err := tr.TokenSource(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := src.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := roundTrip(func(r *http.Request) (*http.Response, error) { return proofs.RoundTrip(r) })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+tok.AccessToken) // as the SDK does
+	resp, err := (&http.Client{Transport: as}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if header := <-got; header != "" {
+		t.Error("the bound token went to another server, as a bearer token")
+	}
+}
+
+// A program that has lost its DPoP field gave the SDK the bound token of its Store, and the
+// SDK sends bearer tokens only. Rule 43.
+func TestRule43HandlerGivesTheSDKNoBoundToken(t *testing.T) {
+	t.Parallel()
+	w, store := newBoundWorld(t), new(authtrip.MemoryStore)
+	want200(t, w.transport(t, &mcp.Transport{Login: browser(), Store: store, DPoP: new(dpop.Keys)}), w.url(), "x")
+	without := w.transport(t, &mcp.Transport{Login: browser(), Store: store})
+	if src, err := without.TokenSource(t.Context()); src != nil || err == nil || !strings.Contains(err.Error(), "Transport.DPoP is nil") {
+		t.Errorf("TokenSource() = %v, %v, want that it has no token for the SDK", src != nil, err)
+	}
+}
+
+// The answer of a server that the SDK was redirected to decided where the user logs in: its
+// metadata named the resource that was asked for, and an authorization server of its own.
+func TestHandlerTakesNoChallengeOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(t), newWorld(t)
+	other.api.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/.well-known/") {
+			reply(rw, 200, map[string]any{"resource": w.url(), "authorization_servers": []string{other.as[0].URL}})
+			return
+		}
+		rw.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+other.api.URL+`/.well-known/oauth-protected-resource"`)
+		rw.WriteHeader(401)
+	})
+	tr := w.transport(t, &mcp.Transport{Login: browser()})
+	sent, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post(other.url(), "", nil) // what a redirect of sent led to
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = tr.Authorize(t.Context(), sent, resp); err == nil {
+		t.Error("Authorize() has no error")
+	}
+	if n := len(other.as[0].asked); n != 0 {
+		t.Errorf("%d logins at a server that another server named, want none", n)
+	}
+}
