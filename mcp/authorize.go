@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -229,6 +230,9 @@ func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response 
 	if tx == nil {
 		return errors.New("mcp: Transport.Finish: the Transaction is nil")
 	}
+	if len(tx.Resources) == 0 || !t.within(tx.Resources[0]) {
+		return errors.New("mcp: Transport.Finish: the Transaction is of a login at another server")
+	}
 	p, err := t.provider(ctx, tx.Issuer)
 	if err != nil {
 		return err
@@ -248,9 +252,16 @@ func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response 
 		}
 		return err
 	}
-	b := binding{Issuer: p.Issuer, ClientID: c.ID, Registration: r, Asked: tx.Scopes}
-	if len(tx.Resources) > 0 {
-		b.Resource = tx.Resources[0]
+	return t.keep(ctx, s, binding{Issuer: p.Issuer, ClientID: c.ID, Registration: r, Resource: tx.Resources[0], Asked: tx.Scopes})
+}
+
+// within reports whether URL is the resource or a part of it: a token of any other is not for
+// this server's eyes.
+func (t *Transport) within(resource string) bool {
+	u, err := url.Parse(resource)
+	if err != nil || origin.Of(u) != origin.Of(t.at) {
+		return false
 	}
-	return t.keep(ctx, s, b)
+	path, parent := t.at.EscapedPath(), u.EscapedPath()
+	return strings.HasPrefix(strings.TrimSuffix(path, "/")+"/", strings.TrimSuffix(parent, "/")+"/")
 }

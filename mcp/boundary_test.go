@@ -1,6 +1,7 @@
 package mcp_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -89,5 +90,33 @@ func TestHandlerTakesNoChallengeOfAnotherServer(t *testing.T) {
 	}
 	if n := len(other.as[0].asked); n != 0 {
 		t.Errorf("%d logins at a server that another server named, want none", n)
+	}
+}
+
+// A web application has a Transport for each server and one URL to come back to. A login that
+// was finished with the wrong one sent the token of the one server to the other.
+func TestFinishTakesNoLoginAtAnotherServer(t *testing.T) {
+	t.Parallel()
+	w, other, id := newWorld(t), newWorld(t), identity()
+	tr := w.transport(t, &mcp.Transport{Login: &mcp.Redirect{URL: "https://app.example/callback"}, Identity: id})
+	wrong := other.transport(t, &mcp.Transport{Login: &mcp.Redirect{URL: "https://app.example/callback"}, Identity: id})
+	_, err := post(t, tr, w.url(), "")
+	need, ok := errors.AsType[*mcp.LoginNeededError](err)
+	if !ok {
+		t.Fatalf("error = %v, want a LoginNeededError", err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, need.URL, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if err = wrong.Finish(t.Context(), need.Transaction, resp.Header.Get("Location")); err == nil {
+		t.Error("Finish() has no error")
+	}
+	if n := len(w.as[0].tokens); n != 0 {
+		t.Errorf("the code was spent, %d token requests", n)
+	}
+	if err = tr.Finish(t.Context(), need.Transaction, resp.Header.Get("Location")); err != nil {
+		t.Error(err)
 	}
 }
