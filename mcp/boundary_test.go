@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -118,5 +119,45 @@ func TestFinishTakesNoLoginAtAnotherServer(t *testing.T) {
 	}
 	if err = tr.Finish(t.Context(), need.Transaction, resp.Header.Get("Location")); err != nil {
 		t.Error(err)
+	}
+}
+
+// An application that had moved to another URL kept the registration of the old one: every
+// login ended on an error page of the server, for a year.
+func TestWebApplicationThatMovesRegistersAgain(t *testing.T) {
+	t.Parallel()
+	w, id := newWorld(t), identity()
+	for _, tt := range []struct {
+		url  string
+		want int
+	}{{"https://app.example/callback", 1}, {"https://app.example/callback", 1}, {"https://new.example/callback", 2}} {
+		tr := w.transport(t, &mcp.Transport{Login: &mcp.Redirect{URL: tt.url}, Identity: id})
+		if _, err := post(t, tr, w.url(), ""); !errors.Is(err, authtrip.ErrReauthRequired) {
+			t.Fatalf("error = %v, want a LoginNeededError", err)
+		}
+		if n := w.as[0].registered; n != tt.want {
+			t.Errorf("%s: %d registrations, want %d", tt.url, n, tt.want)
+		}
+	}
+}
+
+// A server that registers another redirect URI than it was asked to had the program listen
+// there: on all addresses of the machine, or on a name that it had resolve.
+func TestServerDoesNotChooseWhereTheProgramListens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as[0].metadata = map[string]any{"registration_endpoint": w.as[0].URL + "/register-oddly"}
+	odd := w.as[0].Config.Handler
+	w.as[0].Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/register-oddly" {
+			odd.ServeHTTP(rw, r)
+			return
+		}
+		reply(rw, 201, map[string]any{"client_id": "client1", "redirect_uris": []string{"http://0.0.0.0:0/callback"}})
+	})
+	want200(t, w.transport(t, &mcp.Transport{Login: browser()}), w.url(), "")
+	at, err := url.Parse(w.as[0].asked[0].Get("redirect_uri"))
+	if err != nil || at.Hostname() != "127.0.0.1" {
+		t.Error("the redirect URI is not that of the program")
 	}
 }

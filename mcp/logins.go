@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/internal/origin"
 	"example.com/authtrip/login"
 )
 
@@ -67,7 +69,7 @@ func (b *Browser) login(ctx context.Context, k *task) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at, bad := url.Parse(c.RedirectURL); bad == nil && at.Port() != "" && b.Addr == "" {
+	if at, bad := url.Parse(c.RedirectURL); bad == nil && at.Port() != "" && origin.Loopback(at.Hostname()) && b.Addr == "" {
 		// A server may compare the port: it is that of the registration while it is free.
 		switch listens(ctx, at.Host) {
 		case true:
@@ -146,12 +148,16 @@ func (r *Redirect) login(ctx context.Context, k *task) (*result, error) { //noli
 	if err := k.checkPKCE(); err != nil {
 		return nil, err
 	}
-	c, _, err := k.client(ctx, func(m *login.ClientMetadata) {
-		if len(m.RedirectURIs) == 0 {
-			m.RedirectURIs = []string{r.URL}
+	complete := func(m *login.ClientMetadata) {
+		if !slices.Contains(m.RedirectURIs, r.URL) {
+			m.RedirectURIs = append(slices.Clone(m.RedirectURIs), r.URL)
 		}
 		describe(m, "web", "authorization_code")
-	}, false)
+	}
+	c, reg, err := k.client(ctx, complete, false)
+	if err == nil && reg != nil && len(reg.RedirectURIs) > 0 && !slices.Contains(reg.RedirectURIs, r.URL) {
+		c, _, err = k.client(ctx, complete, true) // the application was elsewhere when it registered
+	}
 	if err != nil {
 		return nil, err
 	}
