@@ -1,15 +1,19 @@
 package mcp_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/authtrip"
 	"example.com/authtrip/dpop"
+	"example.com/authtrip/login"
 	"example.com/authtrip/mcp"
 )
 
@@ -159,5 +163,67 @@ func TestServerDoesNotChooseWhereTheProgramListens(t *testing.T) {
 	at, err := url.Parse(w.as[0].asked[0].Get("redirect_uri"))
 	if err != nil || at.Hostname() != "127.0.0.1" {
 		t.Error("the redirect URI is not that of the program")
+	}
+}
+
+// A login that nobody completes went on after Close, with its listener, for ten minutes, and
+// so did the request that waited for it.
+func TestCloseEndsALoginThatWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	opened := make(chan string, 1)
+	tr := w.transport(t, &mcp.Transport{Login: &mcp.Browser{Output: io.Discard, Open: func(_ context.Context, at string) error {
+		opened <- at
+		return nil
+	}}})
+	done := make(chan error, 1)
+	go func() {
+		_, err := post(t, tr, w.url(), "")
+		done <- err
+	}()
+	at, err := url.Parse(<-opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = tr.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err = <-done:
+		if err == nil {
+			t.Error("the request has no error")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the request waits after Close")
+	}
+	back, err := http.Get(at.Query().Get("redirect_uri"))
+	if err == nil {
+		_ = back.Body.Close()
+		t.Error("somebody listens after Close")
+	}
+}
+
+// The page with the metadata was out of order for a moment, and the server was taken for one
+// of 2025-03-26, which is its own authorization server: the program registered there.
+func TestMetadataThatIsOutOfOrderIsNoMove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	asked := 0
+	serve := w.api.Config.Handler
+	w.api.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/.well-known/oauth-protected-resource"):
+			rw.WriteHeader(503)
+		case r.URL.Path == "/register":
+			asked++
+			rw.WriteHeader(404)
+		default:
+			serve.ServeHTTP(rw, r)
+		}
+	})
+	_, err := post(t, w.transport(t, &mcp.Transport{Login: browser()}), w.url(), "")
+	ee, ok := errors.AsType[*login.EndpointError](err)
+	if !ok || ee.StatusCode != 503 || asked != 0 {
+		t.Errorf("error = %v, %d registrations at the API, want the 503 and none", err, asked)
 	}
 }

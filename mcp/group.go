@@ -5,19 +5,22 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"example.com/authtrip"
 )
 
 // group lets those who want the same login wait for one. It ends when all have left.
 type group struct {
-	mu  sync.Mutex
-	all map[string]*pending
+	mu     sync.Mutex
+	all    map[string]*pending
+	closed bool
 }
 
 type pending struct {
 	done    chan struct{}
 	err     error
 	waiting int // guarded by group.mu
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 }
 
 // loginTimeout ends a login that hangs.
@@ -25,12 +28,17 @@ const loginTimeout = 15 * time.Minute
 
 func (g *group) do(ctx context.Context, key string, fn func(context.Context) error) error {
 	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return authtrip.ErrClosed
+	}
 	p := g.all[key]
 	if p == nil {
 		if g.all == nil {
 			g.all = make(map[string]*pending)
 		}
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+		own, stop := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+		own, cancel := context.WithCancelCause(own)
 		p = &pending{done: make(chan struct{}), cancel: cancel}
 		g.all[key] = p
 		go func() {
@@ -38,7 +46,8 @@ func (g *group) do(ctx context.Context, key string, fn func(context.Context) err
 				if v := recover(); v != nil {
 					p.err = fmt.Errorf("mcp: login: panic of type %T", v)
 				}
-				cancel()
+				cancel(nil)
+				stop()
 				g.mu.Lock()
 				if g.all[key] == p {
 					delete(g.all, key)
@@ -58,11 +67,21 @@ func (g *group) do(ctx context.Context, key string, fn func(context.Context) err
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if p.waiting--; p.waiting == 0 {
-			p.cancel()
+			p.cancel(nil)
 			if g.all[key] == p {
 				delete(g.all, key) // whoever comes next begins anew
 			}
 		}
 		return context.Cause(ctx)
+	}
+}
+
+// close ends the logins that are under way. It does not wait for their end.
+func (g *group) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for _, p := range g.all {
+		p.cancel(authtrip.ErrClosed)
 	}
 }

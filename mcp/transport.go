@@ -270,7 +270,7 @@ func (t *Transport) Source() *authtrip.Source {
 	return t.source
 }
 
-// Close ends the Transport; the session stays in its Store. It blocks as
+// Close ends the Transport, and logins that are under way; the session stays in its Store. It blocks as
 // [authtrip.Source.Close] does.
 func (t *Transport) Close() error {
 	if t.prepare() != nil {
@@ -279,6 +279,7 @@ func (t *Transport) Close() error {
 	if t.HTTPClient == nil {
 		defer t.guarded.CloseIdleConnections()
 	}
+	t.logins.close()
 	return t.source.Close()
 }
 
