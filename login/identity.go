@@ -32,7 +32,8 @@ type Identity struct {
 	Cache authtrip.Cache
 
 	memory authtrip.MemoryCache
-	mu     sync.Mutex // one registration at a time
+	mu     sync.Mutex               // guards turns
+	turns  map[string]chan struct{} // by issuer: of each one registration at a time
 }
 
 // Client returns the client at p. complete, if not nil, fills in what a registration needs
@@ -70,8 +71,11 @@ func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*Clie
 }
 
 func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, complete func(*ClientMetadata), renew bool) (*Client, *Registration, error) {
-	id.mu.Lock()
-	defer id.mu.Unlock()
+	done, err := id.turn(ctx, p.Issuer)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	meta := *id.Metadata
 	if meta.TokenEndpointAuthMethod == "" {
 		meta.TokenEndpointAuthMethod = registrableMethod(m.TokenEndpointAuthMethods)
@@ -84,7 +88,6 @@ func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, comp
 		rs.Cache = &id.memory
 	}
 	var r *Registration
-	var err error
 	if renew {
 		if r, err = p.Register(ctx, &meta, ""); err == nil {
 			err = rs.Keep(ctx, r)
@@ -100,6 +103,34 @@ func (id *Identity) register(ctx context.Context, p *Provider, m *Metadata, comp
 	}
 	c, err := r.Client(p)
 	return c, r, err
+}
+
+// turn waits until no other registration with issuer is under way, or ctx ends. done ends it.
+func (id *Identity) turn(ctx context.Context, issuer string) (done func(), err error) {
+	for {
+		id.mu.Lock()
+		other := id.turns[issuer]
+		if other == nil {
+			if id.turns == nil {
+				id.turns = make(map[string]chan struct{})
+			}
+			mine := make(chan struct{})
+			id.turns[issuer] = mine
+			id.mu.Unlock()
+			return func() {
+				id.mu.Lock()
+				delete(id.turns, issuer)
+				id.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		id.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, interrupted(ctx, context.Cause(ctx))
+		}
+	}
 }
 
 // registrableMethod chooses how a client that registers itself is to authenticate itself.
