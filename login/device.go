@@ -180,11 +180,10 @@ type poll struct {
 }
 
 func newPoll(d *oauth2.DeviceAuthResponse) *poll {
-	p := &poll{interval: time.Duration(d.Interval) * time.Second, until: d.Expiry}
-	if p.interval <= 0 {
+	p := &poll{interval: time.Duration(min(d.Interval, int64(maxDeviceLife/time.Second))) * time.Second, until: d.Expiry}
+	if d.Interval <= 0 {
 		p.interval = defaultInterval
 	}
-	p.interval = min(p.interval, maxDeviceLife)
 	if latest := time.Now().Add(maxDeviceLife); p.until.IsZero() || p.until.After(latest) {
 		p.until = latest
 	}

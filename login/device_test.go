@@ -138,3 +138,24 @@ func TestDeviceLoginEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// An interval that does not fit a Duration became a short one: the server was asked three
+// times a second.
+func TestDeviceIntervalThatIsTooLongIsNotShort(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOP(t)
+		device(o, deviceError("authorization_pending"))
+		deviceAnswer(o, func(m map[string]any) { m["interval"], m["expires_in"] = 18446744074, 600 })
+		c := o.client()
+		d, err := c.DeviceAuth(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		_, err = c.DeviceToken(t.Context(), d, nil)
+		if took := time.Since(start); err == nil || took < time.Minute {
+			t.Errorf("error = %v after %v, want that the code has expired", err, took)
+		}
+	})
+}

@@ -87,7 +87,7 @@ func (c *Client) checkProfileAuth(m *Metadata) error {
 			return err
 		}
 		if !slices.Contains(fapiAlgs(), string(alg)) {
-			return errors.New("login: Client.KeyAlg: FAPI 2.0 needs PS256, ES256 or EdDSA")
+			return errNotOfFAPI
 		}
 	}
 	if public, ok := publicOf(a.Key).(*rsa.PublicKey); ok && public.N.BitLen() < fapiKeyBits {
@@ -95,6 +95,8 @@ func (c *Client) checkProfileAuth(m *Metadata) error {
 	}
 	return nil
 }
+
+var errNotOfFAPI = errors.New("login: Client.KeyAlg: FAPI 2.0 needs PS256, ES256 or EdDSA")
 
 func publicOf(key crypto.Signer) crypto.PublicKey {
 	if key == nil {

@@ -152,3 +152,38 @@ func withAlgs(edit func(map[string]any)) func(map[string]any) {
 		m["id_token_signing_alg_values_supported"] = []string{"RS256", "PS256"}
 	}
 }
+
+// With a certificate, nobody looked at the algorithm of a signed request: it was RS256 where
+// KeyAlg said so, and ES384 with a key of P-384. The profile has it for every JWT.
+func TestFAPI2SignsNoRequestWithAnotherAlgorithm(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, set := range map[string]func(*login.Client){
+		"RS256": func(c *login.Client) { c.Key, c.KeyAlg = key, "RS256" },
+		"P-384": func(c *login.Client) { c.Key = p384 },
+	} {
+		m := &login.Metadata{
+			Issuer: "https://as.example", AuthorizationEndpoint: "https://as.example/authorize", TokenEndpoint: "https://as.example/token",
+			PushedAuthorizationRequestEndpoint: "https://as.example/par", CodeChallengeMethods: []string{"S256"},
+			AuthorizationResponseIssParameterSupported: true, TokenEndpointAuthMethods: []string{"tls_client_auth"}, CertificateBoundTokens: true,
+		}
+		c := &login.Client{
+			ID: "client", RedirectURL: "https://app.example/callback", Scopes: []string{"accounts"}, AuthMethod: "tls_client_auth",
+			CertificateBoundTokens: true, Profile: login.FAPI2, SignRequests: true,
+			Provider: &login.Provider{Issuer: "https://as.example", Static: m},
+		}
+		set(c)
+		reached := false
+		c.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) { reached = true; return nil, errReached })}
+		if _, _, err := c.AuthCodeURL(t.Context(), nil); err == nil || reached || !strings.Contains(err.Error(), "Client.KeyAlg") {
+			t.Errorf("%s: %v, sent: %v, want an error of Client.KeyAlg", name, err, reached)
+		}
+	}
+}

@@ -86,13 +86,14 @@ func TestRule71GuardAllowsPublicAddressesOnly(t *testing.T) {
 	for _, bad := range []string{
 		"127.0.0.1", "::1", "169.254.169.254", "10.1.2.3", "172.16.0.1", "192.168.1.1", "0.0.0.0", "100.100.100.200",
 		"224.0.0.1", "255.255.255.255", "fe80::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
-		"64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1", "ff02::1", "::",
+		"64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b:1::1.1.1.1", "2002:7f00:1::", "::127.0.0.1", "ff02::1", "::",
+		"::ffff:0:127.0.0.1", "5f00::1", "3fff::1", "100:0:0:1::1", "4000::1", // not in use, or translated to IPv4 somewhere
 	} {
 		if g.Allows(netip.MustParseAddr(bad)) {
 			t.Errorf("%s is allowed", bad)
 		}
 	}
-	for _, good := range []string{"1.1.1.1", "93.184.215.14", "2606:4700:4700::1111"} {
+	for _, good := range []string{"1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "64:ff9b::1.1.1.1"} {
 		if !g.Allows(netip.MustParseAddr(good)) {
 			t.Errorf("%s is not allowed", good)
 		}

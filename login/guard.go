@@ -76,16 +76,30 @@ func (g *Guard) Allows(ip netip.Addr) bool {
 	if ip.IsLoopback() {
 		return g.Loopback
 	}
+	if translated.Contains(ip) {
+		b := ip.As16()
+		ip = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !special(ip)
 }
+
+// translated are the IPv4 addresses of a network that has IPv6 alone (NAT64): RFC 6052,
+// section 2.1. One is as public as the address in it.
+var translated = netip.MustParsePrefix("64:ff9b::/96") //nolint:gochecknoglobals // it never changes
+
+// assigned are the public IPv6 addresses: those that IANA gives out (RFC 4291, section 2.4).
+var assigned = netip.MustParsePrefix("2000::/3") //nolint:gochecknoglobals // it never changes
 
 // special reports whether an address is of a registry of special purposes (RFC 6890) that
 // netip does not know as private, or holds an IPv4 address in which one can hide.
 func special(ip netip.Addr) bool {
+	if ip.Is6() && !assigned.Contains(ip) {
+		return true
+	}
 	for _, n := range [...]string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
 		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 	} {
 		if netip.MustParsePrefix(n).Contains(ip) {
 			return true

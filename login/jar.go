@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -30,6 +31,9 @@ func (c *Client) signRequest(m *Metadata, form url.Values, pushed bool) (url.Val
 	}
 	if own := c.fapiKeyAlg(); own != "" {
 		alg = jose.SignatureAlgorithm(own)
+	}
+	if c.Profile == FAPI2 && !slices.Contains(fapiAlgs(), string(alg)) {
+		return nil, errNotOfFAPI
 	}
 	key := jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: opaque(c.Key), KeyID: c.KeyID, Algorithm: string(alg)}}
 	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType(typeRequestObject))
