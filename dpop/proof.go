@@ -35,7 +35,7 @@ func (p *prover) Prove(req *http.Request) error {
 	if req.URL == nil || req.URL.Host == "" {
 		return errors.New("dpop: the request has no absolute URL")
 	}
-	at := p.serverOf(req)
+	at := p.placeOf(req)
 	known := p.keys.servers.get(at)
 	if known == nil && p.keys.Cache != nil {
 		known = p.keys.recall(req.Context(), at)
@@ -93,15 +93,8 @@ func method(req *http.Request) string {
 // request does not count: it is what the URL says that is asked. The rest is as RFC 3986,
 // section 6.2, writes it: host in lower case, no port that is the scheme's own, a path.
 func htu(b []byte, u *url.URL) []byte {
-	host := strings.ToLower(u.Host)
-	scheme := strings.ToLower(u.Scheme)
-	if port := u.Port(); port == "443" && scheme == "https" || port == "80" && scheme == "http" {
-		host = strings.TrimSuffix(host, ":"+port)
-	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
+	scheme, host := serverOf(u)
+	path := pathOf(u)
 	if !plain(scheme) || !plain(host) || !plain(path) {
 		return quoted(b, scheme+"://"+host+path)
 	}
@@ -111,6 +104,31 @@ func htu(b []byte, u *url.URL) []byte {
 	b = append(b, host...)
 	b = append(b, path...)
 	return append(b, '"')
+}
+
+// serverOf returns the scheme and the host of a URL as they are in a proof.
+func serverOf(u *url.URL) (scheme, host string) {
+	scheme, host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := u.Port(); port == "443" && scheme == "https" || port == "80" && scheme == "http" {
+		host = strings.TrimSuffix(host, port)
+	}
+	return scheme, strings.TrimSuffix(host, ":")
+}
+
+// pathOf returns the path that is asked for: [url.URL.RequestURI] prefers Opaque.
+func pathOf(u *url.URL) string {
+	path := u.EscapedPath()
+	if u.Opaque != "" {
+		path, _, _ = strings.Cut(u.Opaque, "?")
+		if rest, ok := strings.CutPrefix(path, "//"); ok {
+			_, path, _ = strings.Cut(rest, "/")
+			path = "/" + path
+		}
+	}
+	if path == "" {
+		return "/"
+	}
+	return path
 }
 
 // plain reports whether s is in JSON as it is.
@@ -199,7 +217,7 @@ var errNoSignature = errors.New("the signature is none of P-256, or of Ed25519")
 
 // Answered implements [authtrip.Prover]. Rules 42, 73.
 func (p *prover) Answered(req *http.Request, resp *http.Response, code string) (again bool) {
-	at := p.serverOf(req)
+	at := p.placeOf(req)
 	nonce := nonceFrom(resp.Header)
 	if nonce != "" {
 		p.keys.learn(at, nonce)

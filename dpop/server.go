@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
@@ -23,8 +22,9 @@ type place struct {
 	resource     bool
 }
 
-func (p *prover) serverOf(req *http.Request) place {
-	return place{req.URL.Scheme, req.URL.Host, p.resource}
+func (p *prover) placeOf(req *http.Request) place {
+	scheme, host := serverOf(req.URL)
+	return place{scheme, host, p.resource}
 }
 
 // name is what a Cache knows a place by.
@@ -33,7 +33,7 @@ func (at place) name() string {
 	if at.resource {
 		role = "api"
 	}
-	hash := sha256.Sum256([]byte(strings.ToLower(at.scheme + "://" + at.host + " " + role)))
+	hash := sha256.Sum256([]byte(at.scheme + "://" + at.host + " " + role))
 	return "dpop:" + base64.RawURLEncoding.EncodeToString(hash[:])
 }
 

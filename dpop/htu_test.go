@@ -1,0 +1,85 @@
+package dpop_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"example.com/authtrip/dpop"
+)
+
+// A URL with Opaque, or with a colon and no port, had a proof for another URL than the one that
+// is asked: the API found it wrong, each time.
+func TestRule40ProofIsForTheURLThatIsAsked(t *testing.T) {
+	t.Parallel()
+	keys := new(dpop.Keys)
+	key, err := keys.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	prover, err := keys.Prover(key, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, u := range map[string]*url.URL{
+		"https://api.example/a%2Fb": {Scheme: "https", Host: "api.example", Opaque: "/a%2Fb", RawQuery: "q"},
+		"https://api.example/a%2fc": {Scheme: "https", Host: "api.example", Opaque: "//api.example/a%2fc"},
+		"https://api.example/d":     {Scheme: "https", Host: "API.example:", Path: "/d"},
+		"http://api.example/e":      {Scheme: "HTTP", Host: "api.example:80", Path: "/e"},
+		"https://[::1]:8443/f":      {Scheme: "https", Host: "[::1]:8443", Path: "/f"},
+		"https://[::1]/g":           {Scheme: "https", Host: "[::1]:443", Path: "/g", User: url.UserPassword("me", "secret")},
+	} {
+		req := &http.Request{URL: u, Header: http.Header{}, Method: http.MethodGet}
+		if err = prover.Prove(req); err != nil {
+			t.Fatal(err)
+		}
+		var claims struct{ HTU, HTM string }
+		b, err := base64.RawURLEncoding.DecodeString(strings.Split(req.Header.Get("Dpop"), ".")[1])
+		if err != nil || json.Unmarshal(b, &claims) != nil || claims.HTU != want || claims.HTM != http.MethodGet {
+			t.Errorf("%v: htu %q, want %q", u, claims.HTU, want)
+		}
+	}
+}
+
+// The same server under another spelling had no nonce, and each spelling cost a request of its
+// own. RFC 3986, section 6.2.
+func TestNonceIsThatOfTheServerHoweverItIsWritten(t *testing.T) {
+	t.Parallel()
+	keys := new(dpop.Keys)
+	key, err := keys.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	prover, err := keys.Prover(key, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := func(at string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = prover.Prove(req); err != nil {
+			t.Fatal(err)
+		}
+		defer prover.Answered(req, &http.Response{StatusCode: 200, Header: http.Header{"Dpop-Nonce": {"nonce"}}}, "")
+		b, _ := base64.RawURLEncoding.DecodeString(strings.Split(req.Header.Get("Dpop"), ".")[1])
+		var claims struct{ Nonce string }
+		_ = json.Unmarshal(b, &claims)
+		return claims.Nonce
+	}
+	nonce("https://api.example/")
+	for _, same := range []string{"https://API.example/", "https://api.example:443/", "https://Api.Example:443/x"} {
+		if nonce(same) == "" {
+			t.Errorf("%s: no nonce", same)
+		}
+	}
+	for _, other := range []string{"http://api.example/", "https://api.example:8443/", "https://api.example./", "https://a.api.example/"} {
+		if nonce(other) != "" {
+			t.Errorf("%s: the nonce of another server", other)
+		}
+	}
+}
