@@ -336,7 +336,9 @@ func (rs *Registrations) Keep(ctx context.Context, r *Registration) error {
 		ttl = 365 * 24 * time.Hour
 	}
 	if r.ClientSecretExpiresAt > 0 {
-		ttl = min(ttl, time.Until(time.Unix(r.ClientSecretExpiresAt, 0)))
+		// In seconds, as what a server means by never may be more than a Duration can be.
+		left := min(r.ClientSecretExpiresAt-time.Now().Unix(), int64(ttl/time.Second))
+		ttl = time.Duration(max(left, 0)) * time.Second
 	}
 	if err := rs.Cache.Set(context.WithoutCancel(ctx), registrationKey(&Provider{Issuer: r.Issuer}), doc, ttl); err != nil {
 		return fmt.Errorf("login: Registrations.Cache: %w", err)

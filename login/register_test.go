@@ -234,3 +234,27 @@ func TestRegistrationsAtOnceMakeOneClient(t *testing.T) {
 		}
 	})
 }
+
+// A secret that expires in hundreds of years, which is how some say never, had its registration
+// kept for no time at all: each login registered another client.
+func TestRegistrationWhoseSecretLivesForAgesIsKept(t *testing.T) {
+	t.Parallel()
+	registered := 0
+	network := roundTripper(func(r *http.Request) (*http.Response, error) {
+		registered++
+		return response(r, http.StatusCreated, `{"client_id":"a","client_secret":"s","client_secret_expires_at":9223372036854775807}`), nil
+	})
+	p := &login.Provider{
+		Issuer: "https://as.example", HTTPClient: &http.Client{Transport: network},
+		Static: &login.Metadata{RegistrationEndpoint: "https://as.example/register"},
+	}
+	rs := &login.Registrations{Cache: new(authtrip.MemoryCache), Metadata: &login.ClientMetadata{}}
+	for range 3 {
+		if _, err := rs.Register(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if registered != 1 {
+		t.Errorf("%d registrations, want 1", registered)
+	}
+}
