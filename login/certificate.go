@@ -35,7 +35,7 @@ type ClientCertificate struct {
 	// those of the request.
 	Get func(context.Context) (*tls.Certificate, error)
 	// Base has the settings of the connections; it is copied at the first request, and its own
-	// client certificates do not count. If nil, they are those of [http.DefaultTransport].
+	// client certificates, and its dial functions for TLS, do not count. If nil, they are those of [http.DefaultTransport].
 	Base *http.Transport
 
 	mu   sync.Mutex // guards the rest
@@ -103,6 +103,7 @@ func (c *ClientCertificate) showing(cert *tls.Certificate) *http.Transport {
 	if base != nil {
 		via = base.Clone()
 	}
+	via.DialTLS, via.DialTLSContext = nil, nil //nolint:staticcheck // they know nothing of cert, and a base may have set either
 	if via.TLSClientConfig == nil {
 		via.TLSClientConfig = new(tls.Config)
 	}

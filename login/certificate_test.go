@@ -208,3 +208,26 @@ func TestCertificateThatCannotBeHadIsTheRequestsError(t *testing.T) {
 		}
 	}
 }
+
+// Settings with a dial function of their own for TLS had the certificate shown to nobody.
+func TestCertificateIsShownWithADialerOfTLS(t *testing.T) {
+	t.Parallel()
+	shown := make(chan int, 1)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { shown <- len(r.TLS.PeerCertificates) }))
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	base := s.Client().Transport.(*http.Transport).Clone()
+	base.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&tls.Dialer{Config: base.TLSClientConfig}).DialContext(ctx, network, addr)
+	}
+	c := &login.ClientCertificate{Base: base, Get: func(context.Context) (*tls.Certificate, error) { return &s.TLS.Certificates[0], nil }}
+	resp, err := (&http.Client{Transport: c}).Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if <-shown == 0 {
+		t.Error("the certificate was not shown")
+	}
+}
