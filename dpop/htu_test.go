@@ -1,6 +1,7 @@
 package dpop_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/authtrip"
 	"example.com/authtrip/dpop"
 )
 
@@ -82,4 +84,46 @@ func TestNonceIsThatOfTheServerHoweverItIsWritten(t *testing.T) {
 			t.Errorf("%s: the nonce of another server", other)
 		}
 	}
+}
+
+// A caller that left while the Cache was asked had it never asked again for that server.
+func TestCallerThatLeavesDoesNotKeepTheCacheFromBeingAsked(t *testing.T) {
+	t.Parallel()
+	cache := new(asking)
+	keys := &dpop.Keys{Cache: cache}
+	key, err := keys.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	prover, err := keys.Prover(key, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{gone, t.Context()} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = prover.Prove(req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := cache.n; n != 2 {
+		t.Errorf("the Cache was asked %d times, want 2", n)
+	}
+}
+
+type asking struct {
+	authtrip.MemoryCache
+	n int
+}
+
+func (a *asking) Get(ctx context.Context, key string) ([]byte, error) {
+	a.n++
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return a.MemoryCache.Get(ctx, key)
 }

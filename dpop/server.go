@@ -140,10 +140,13 @@ func (k *Keys) learn(at place, nonce string) {
 
 // recall asks the Cache for the nonce of a server that is new to this process.
 func (k *Keys) recall(ctx context.Context, at place) *server {
-	ctx, cancel := context.WithTimeout(ctx, cacheTime)
+	own, cancel := context.WithTimeout(ctx, cacheTime)
 	defer cancel()
-	b, err := k.Cache.Get(ctx, at.name())
+	b, err := k.Cache.Get(own, at.name())
 	nonce := ""
+	if err != nil && ctx.Err() != nil {
+		return nil // the next one asks again
+	}
 	if err == nil {
 		nonce = nonceFrom(http.Header{"Dpop-Nonce": {string(b)}})
 	}
