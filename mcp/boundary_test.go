@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -225,5 +226,21 @@ func TestMetadataThatIsOutOfOrderIsNoMove(t *testing.T) {
 	ee, ok := errors.AsType[*login.EndpointError](err)
 	if !ok || ee.StatusCode != 503 || asked != 0 {
 		t.Errorf("error = %v, %d registrations at the API, want the 503 and none", err, asked)
+	}
+}
+
+// A function that ended the goroutine of its login, as t.Fatal does, counted as one that went
+// well: the request went out again, three times, and got the server's 401.
+func TestLoginWithoutAResultIsAnError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := 0
+	tr := w.transport(t, &mcp.Transport{Login: &mcp.Browser{Output: io.Discard, Open: func(context.Context, string) error {
+		n++
+		runtime.Goexit()
+		return nil
+	}}})
+	if status, err := post(t, tr, w.url(), ""); err == nil || n != 1 {
+		t.Errorf("status %d, %d logins, want an error after one", status, n)
 	}
 }

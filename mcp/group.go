@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -25,6 +26,8 @@ type pending struct {
 
 // loginTimeout ends a login that hangs.
 const loginTimeout = 15 * time.Minute
+
+var errNoResult = errors.New("mcp: login: its goroutine ended without a result (runtime.Goexit)")
 
 func (g *group) do(ctx context.Context, key string, fn func(context.Context) error) error {
 	g.mu.Lock()
@@ -55,6 +58,7 @@ func (g *group) do(ctx context.Context, key string, fn func(context.Context) err
 				g.mu.Unlock()
 				close(p.done)
 			}()
+			p.err = errNoResult
 			p.err = fn(own)
 		}()
 	}
