@@ -49,20 +49,34 @@ func (b binding) with(tok *oauth2.Token) *oauth2.Token {
 // authorize gets a token that is not used, or one with more scope. One login is for all
 // that want the same.
 func (t *Transport) authorize(ctx context.Context, wants want, all []authtrip.Challenge, used string, tries int) error {
-	key := "token"
+	key, scope := "token", ""
 	if ch, ok := stepUp(all); ok && wants == more {
-		key = "more " + ch.Scope
+		key, scope = "more "+ch.Scope, ch.Scope
 	}
 	return t.logins.do(ctx, key, func(ctx context.Context) error {
+		// Those that want different things log in one after the other: each asks for what the
+		// session has by then, and more.
+		select {
+		case t.turn <- struct{}{}:
+			defer func() { <-t.turn }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		old, err := t.current(ctx)
 		if err != nil {
 			return err
 		}
-		if old != nil && old.AccessToken != used {
+		if old != nil && old.AccessToken != used && wasAsked(old, scope) {
 			return nil // somebody else has logged in meanwhile
 		}
 		return t.logIn(ctx, wants, all, old, tries)
 	})
+}
+
+// wasAsked reports whether a session was asked for all of scope.
+func wasAsked(tok *oauth2.Token, scope string) bool {
+	b, _ := bindingOf(tok)
+	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool { return !slices.Contains(b.Asked, s) })
 }
 
 func (t *Transport) logIn(ctx context.Context, wants want, all []authtrip.Challenge, old *oauth2.Token, tries int) error {

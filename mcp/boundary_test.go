@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -242,5 +244,51 @@ func TestLoginWithoutAResultIsAnError(t *testing.T) {
 	}}})
 	if status, err := post(t, tr, w.url(), ""); err == nil || n != 1 {
 		t.Errorf("status %d, %d logins, want an error after one", status, n)
+	}
+}
+
+// Requests that wanted different scopes at once led to as many logins at once: the last one to
+// end left a session without the scopes of the others, and all but one browser had the program
+// register again, as the port of its redirect URL was taken. Rule 67.
+func TestRule67StepUpsAtOnceEndInOneSessionWithAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	scopes := []string{"a", "b", "c", "d", "e"}
+	var arrived sync.WaitGroup
+	tr := w.transport(t, &mcp.Transport{Login: &mcp.Browser{Output: io.Discard, Open: func(ctx context.Context, at string) error {
+		arrived.Wait() // all have been told what they lack
+		return agree(ctx, at)
+	}}})
+	want200(t, tr, w.url(), "")
+	arrived.Add(len(scopes))
+	first := map[string]bool{}
+	w.next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		scope := r.URL.Query().Get("scope")
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		_, tok, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !slices.Contains(w.valid[tok], scope) {
+			if !first[scope] {
+				first[scope] = true
+				arrived.Done()
+			}
+			rw.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+scope+`"`)
+			rw.WriteHeader(403)
+		}
+	})
+	var all sync.WaitGroup
+	for _, scope := range scopes {
+		all.Go(func() { want200(t, tr, w.url()+"?scope="+scope, "") })
+	}
+	all.Wait()
+	a := w.as[0]
+	last := strings.Fields(a.asked[len(a.asked)-1].Get("scope"))
+	for _, scope := range scopes {
+		if !slices.Contains(last, scope) {
+			t.Errorf("the session has not the scope %s", scope)
+		}
+	}
+	if n := len(a.asked); n != 1+len(scopes) || a.registered != 1 {
+		t.Errorf("%d logins and %d registrations, want %d and 1", n, a.registered, 1+len(scopes))
 	}
 }

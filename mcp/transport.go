@@ -95,6 +95,7 @@ type Transport struct {
 	identity  *login.Identity
 	providers login.Providers
 	logins    group
+	turn      chan struct{} // holds one: whoever logs in
 	oauth     handler
 	lost      atomic.Bool // the session's server does not know the client any more
 	proofs    atomic.Bool // somebody has called Proofs
@@ -248,6 +249,7 @@ func (t *Transport) start() error {
 	if t.identity = t.Identity; t.identity == nil {
 		t.identity = new(login.Identity)
 	}
+	t.turn = make(chan struct{}, 1)
 	t.providers.New, t.providers.Max = t.newProvider, 20
 	t.source = &authtrip.Source{Refresher: refresher{t}, Store: t.Store, OnEvent: t.OnEvent}
 	if t.Store != nil {
