@@ -1,10 +1,13 @@
 package authtrip_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/authtrip"
@@ -86,5 +89,87 @@ func TestAnswerThatComesLateCounts(t *testing.T) {
 			t.Errorf("Token() error = %v when the answer has come", err)
 		}
 		r.wantTokenRequests(t, 1)
+	})
+}
+
+// TestCloseAfterALostAnswerKeepsNobodyWaiting: a program with a deadline of five seconds that
+// had met a reset connection got nothing but its deadline at the next starts: each of them
+// began to wait for the one before anew.
+func TestCloseAfterALostAnswerKeepsNobodyWaiting(t *testing.T) {
+	srv := rotating(time.Hour)
+	srv.ReuseGrace = time.Hour
+	inBubble(t, srv, nil, func(t *testing.T, r *rig) {
+		store := new(authtrip.MemoryStore)
+		first := replicas(r, 1, store)[0]
+		if _, err := first.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Reset: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		_, err := first.TokenContext(ctx)
+		cancel()
+		if err == nil {
+			t.Fatal("a token came without an answer")
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.Heal(authtriptest.TokenPath)
+		ctx, cancel = context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := replicas(r, 1, store)[0].TokenContext(ctx); err != nil {
+			t.Errorf("at the next start: %v", err)
+		}
+	})
+}
+
+// TestWhoNeverSentIsNotInDoubt: during an outage a refresh by hand said that the refresh token
+// had been sent before, to a session of which nothing was ever sent.
+func TestWhoNeverSentIsNotInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := new(endpoint)
+		users := crowdOf(t, e, 20)
+		defer users.Close()
+		e.down.Store(true)
+		for i := range 5 {
+			_, _ = users.Source(fmt.Sprint(i)).Token()
+		}
+		for range 5 {
+			wait(time.Second)
+			before := e.asked.Load()
+			_, err := users.Source("19").Refresh(t.Context())
+			if e.asked.Load() == before && errors.Is(err, authtrip.ErrInDoubt) {
+				t.Errorf("Refresh() = %v, and nothing was sent", err)
+			}
+			st := users.Source("18").Status()
+			if _, err := users.Source("18").Token(); err != nil && e.asked.Load() == before && st.Err != nil && st.NextAttempt.IsZero() {
+				t.Error("Status().NextAttempt is zero, and the attempt was not due")
+			}
+		}
+	})
+}
+
+// TestNobodysSessionIsNobodysInAnOutage: who had to log in was told that the token endpoint
+// is down.
+func TestNobodysSessionIsNobodysInAnOutage(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: r.src.Refresher, Store: new(authtrip.MemoryStore)}}
+		defer users.Close()
+		for i := range 4 {
+			if err := users.Source(fmt.Sprint(i)).SetToken(t.Context(), r.srv.Issue("alice")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"60"}}})
+		for i := range 4 {
+			_, _ = users.Source(fmt.Sprint(i)).Token()
+		}
+		_, err := users.Source("nobody").Token()
+		wantIs(t, err, authtrip.ErrNoSession)
+		if st := users.Source("nobody").Status(); st.State != authtrip.StateNoSession {
+			t.Errorf("state = %v", st.State)
+		}
 	})
 }

@@ -93,12 +93,12 @@ type Source struct {
 	RefreshTimeout time.Duration
 	// GracePeriod is how long the server takes a refresh token again after its first
 	// use. Servers call it leeway, grace, reuse interval or overlap period. While it
-	// runs, a refresh token that was sent without an answer is sent again, twice.
-	// After it the refresh token is sent again only when the access token is no longer
-	// usable. If 0, it is 20 seconds. [GraceForever] suits servers that do not rotate
-	// refresh tokens. Negative means that no refresh token is ever sent again: after a
-	// lost answer only a login helps ([ErrInDoubt] and [ErrReauthRequired]). A refresh
-	// token that a refresh has left as it was is sent again in any case.
+	// runs, a refresh token that was sent without an answer is sent again, twice. Beyond
+	// that it is sent again only while the access token is not usable, backed off. If 0,
+	// it is 20 seconds. [GraceForever] suits servers that do not rotate refresh tokens.
+	// Negative means that no refresh token is ever sent again: after a lost answer only a
+	// login helps ([ErrInDoubt] and [ErrReauthRequired]). A refresh token that a refresh
+	// has left as it was is sent again in any case.
 	GracePeriod time.Duration
 	// AllowRefreshWithoutStore refreshes also while Store does not answer, and hands
 	// out the new token before it is saved. Setting this has two dangers. Where other

@@ -1,6 +1,6 @@
 // Package authtrip gives an http.Client access tokens (OAuth 2.0). Wrap the client
 // once: its requests carry a token that is refreshed before it expires, replaced when
-// an API rejects it, and sent to no other origin.
+// an API rejects it, and never carried to another origin by a redirect.
 //
 //	src := &authtrip.Source{
 //		Refresher: authtrip.RefreshToken(conf), // an *oauth2.Config

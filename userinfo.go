@@ -150,7 +150,7 @@ const (
 // UserInfo returns what the server says of the token's user. If there is no good answer
 // in memory, it blocks until there is one or ctx ends.
 //
-// If the server cannot be asked, or does not answer before ctx's deadline, UserInfo
+// If the user info endpoint cannot be asked, or does not answer before ctx's deadline, UserInfo
 // returns its last good answer for the same user with Stale set, and an error only if
 // there is none. A [SubjectError] and a status of 401 end the last good answer.
 //

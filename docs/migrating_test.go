@@ -125,6 +125,23 @@ func Example_reuseTokenSource() {
 	// 200 OK 1
 }
 
+func Example_reuseTokenSourceOfAConfig() {
+	w, done := newWorld()
+	defer done()
+	ctx, conf, tok := context.Background(), w.conf, w.tok
+	{
+		ts := oauth2.ReuseTokenSource(tok, conf.TokenSource(ctx, tok))
+		w.call(&http.Client{Transport: &oauth2.Transport{Source: ts}})
+	}
+	{
+		ts := &authtrip.Source{Refresher: authtrip.RefreshToken(conf), Initial: tok}
+		w.call(&http.Client{Transport: &authtrip.Transport{Source: ts}})
+	}
+	// Output:
+	// 200 OK 1
+	// 200 OK 1
+}
+
 func Example_reuseTokenSourceWithExpiry() {
 	w, done := newWorld()
 	defer done()

@@ -4,7 +4,7 @@
 //	client := redis.NewClient(&redis.Options{Addr: "redis.internal:6379"})
 //	source := &authtrip.Source{
 //		Store: &redisstore.Store{Client: client},
-//		Key:   "alice@example.com",
+//		Key:   sessionID,
 //		...
 //	}
 //
