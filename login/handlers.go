@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"example.com/authtrip"
 	"example.com/authtrip/internal/digest"
 )
 
@@ -297,7 +298,8 @@ func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *
 	return c.Exchange(ctx, f.tx, r)
 }
 
-// Logout ends the session, here and at the server. It takes a POST from a page of
+// Logout ends the session, here and at the server. A revocation that fails holds up no
+// logout: [Provider.OnEvent] tells of it. It takes a POST from a page of
 // this application and nothing else, so that no other site can log users out.
 func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 	private(w)
@@ -403,7 +405,11 @@ func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 func (h *Handlers) revoke(ctx context.Context, c *Client, tok *oauth2.Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
-	_ = c.Revoke(ctx, tok)
+	start := time.Now()
+	err := c.Revoke(ctx, tok)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) && c.Provider.OnEvent != nil {
+		c.Provider.OnEvent(authtrip.Event{Kind: EventRevocationFailed, Duration: time.Since(start), Requests: 1, Err: err})
+	}
 }
 
 func (h *Handlers) transactions() *Transactions {

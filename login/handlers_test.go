@@ -330,6 +330,28 @@ func TestCallbackWhileTheServerIsDown(t *testing.T) {
 	})
 }
 
+// TestRevocationThatFailsAtALogoutIsTold: the logout went on, and nobody learned that the
+// tokens stayed good at the server.
+func TestRevocationThatFailsAtALogoutIsTold(t *testing.T) {
+	t.Parallel()
+	o := newOP(t)
+	o.handle["/revoke"] = func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusServiceUnavailable, map[string]any{})
+	}
+	app := newWeb(o, &login.Handlers{})
+	app.OnLogout = func(http.ResponseWriter, *http.Request) (*oauth2.Token, error) {
+		return &oauth2.Token{AccessToken: "a", RefreshToken: "r"}, nil
+	}
+	var told []authtrip.EventKind
+	app.Client.Provider.OnEvent = func(e authtrip.Event) { told = append(told, e.Kind) }
+	b := newBrowser(t, o)
+	req, _ := http.NewRequest(http.MethodPost, "https://app.example/logout", nil)
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	if resp, _ := b.read(b.client.Do(req)); resp.StatusCode != http.StatusSeeOther || !slices.Contains(told, login.EventRevocationFailed) {
+		t.Errorf("status %d, events %v, want 303 and %s", resp.StatusCode, told, login.EventRevocationFailed)
+	}
+}
+
 func TestHandlersLogout(t *testing.T) {
 	t.Parallel()
 	o := newOP(t)

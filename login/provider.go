@@ -64,7 +64,8 @@ type Provider struct {
 	// addresses, for the issuer, the endpoints and the redirect URL. Setting this sends
 	// secrets and tokens in clear text, and lets an attacker on the network be the server.
 	AllowInsecureHTTP bool
-	// OnEvent, if set, is told what became of reading metadata and keys. It is
+	// OnEvent, if set, is told what became of reading metadata and keys, and of a
+	// revocation by [Handlers] that failed. It is
 	// called synchronously, with no lock held, from several goroutines at once.
 	OnEvent func(authtrip.Event)
 
@@ -83,6 +84,9 @@ const (
 	// copy, if there is one, serves.
 	EventMetadataFailed authtrip.EventKind = "metadata_failed"
 	EventKeysFailed     authtrip.EventKind = "keys_failed"
+	// EventRevocationFailed: the server was not told of the end of a token, at a logout or
+	// after a login that was turned down. The token stays good there until it expires.
+	EventRevocationFailed authtrip.EventKind = "revocation_failed"
 )
 
 // Discover returns the provider of issuer after it has read its metadata. It
