@@ -116,8 +116,6 @@ require (
 
 replace example.com/authtrip => ../
 
-replace example.com/authtrip/dpop => ../dpop
-
 replace example.com/authtrip/login => ../login
 
 replace example.com/authtrip/redisstore => ../redisstore
