@@ -46,8 +46,7 @@ type Handlers struct {
 	// w, such as a cookie, and must not write a body. If it returns an error the login has
 	// failed, and its tokens are revoked. If a browser asks again while its login is redeemed
 	// (a reload, a double click), it is called for each of these requests, with the same
-	// Session: name the application's session by Session.ID or by the user. Under two names
-	// one refresh token would be used twice, and the server would end both.
+	// Session: name the application's session by Session.ID or by the user. never by two names.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session and returns the session's token, which is
 	// then revoked and named to the server. It may set headers of w, and must not write a
@@ -298,8 +297,7 @@ func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *
 	return c.Exchange(ctx, f.tx, r)
 }
 
-// Logout ends the session, here and at the server. A revocation that fails holds up no
-// logout: [Provider.OnEvent] tells of it. It takes a POST from a page of
+// Logout ends the session, here and at the server; OnEvent tells of a failed revocation. It takes a POST from a page of
 // this application and nothing else, so that no other site can log users out.
 func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 	private(w)
@@ -405,10 +403,9 @@ func (h *Handlers) LoggedOut(w http.ResponseWriter, r *http.Request) {
 func (h *Handlers) revoke(ctx context.Context, c *Client, tok *oauth2.Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
-	start := time.Now()
 	err := c.Revoke(ctx, tok)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) && c.Provider.OnEvent != nil {
-		c.Provider.OnEvent(authtrip.Event{Kind: EventRevocationFailed, Duration: time.Since(start), Requests: 1, Err: err})
+		c.Provider.OnEvent(authtrip.Event{Kind: EventRevocationFailed, Requests: 1, Err: err})
 	}
 }
 
