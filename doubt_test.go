@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"example.com/authtrip"
@@ -120,32 +119,6 @@ func TestCloseAfterALostAnswerKeepsNobodyWaiting(t *testing.T) {
 		defer cancel()
 		if _, err := replicas(r, 1, store)[0].TokenContext(ctx); err != nil {
 			t.Errorf("at the next start: %v", err)
-		}
-	})
-}
-
-// TestWhoNeverSentIsNotInDoubt: during an outage a refresh by hand said that the refresh token
-// had been sent before, to a session of which nothing was ever sent.
-func TestWhoNeverSentIsNotInDoubt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := new(endpoint)
-		users := crowdOf(t, e, 20)
-		defer users.Close()
-		e.down.Store(true)
-		for i := range 5 {
-			_, _ = users.Source(fmt.Sprint(i)).Token()
-		}
-		for range 5 {
-			wait(time.Second)
-			before := e.asked.Load()
-			_, err := users.Source("19").Refresh(t.Context())
-			if e.asked.Load() == before && errors.Is(err, authtrip.ErrInDoubt) {
-				t.Errorf("Refresh() = %v, and nothing was sent", err)
-			}
-			st := users.Source("18").Status()
-			if _, err := users.Source("18").Token(); err != nil && e.asked.Load() == before && st.Err != nil && st.NextAttempt.IsZero() {
-				t.Error("Status().NextAttempt is zero, and the attempt was not due")
-			}
 		}
 	})
 }

@@ -15,3 +15,10 @@ func SetRandom(f func(n int64) int64) (restore func()) {
 	random = f
 	return func() { random = old }
 }
+
+// Gates returns how many gates s keeps for what New makes.
+func (s *Sources) Gates() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.gates)
+}

@@ -352,11 +352,12 @@ func (s *session) close() {
 	}
 }
 
-// unmark takes the marker of a refresh back that had no answer and can have none any more.
-// This process would send the refresh token again by now: another one need not wait.
+// unmark takes the marker of a refresh back that had no answer and, as its request has ended,
+// gets none any more. This process would send the refresh token again itself, and within a
+// second where it may: another one need not wait for longer.
 func (s *session) unmark() {
 	s.mu.Lock()
-	over := s.set.shared && s.work != nil && s.work.memory.Doubt && s.work.sends.open.IsZero() && s.work.seen.version != ""
+	over := s.set.shared && s.work != nil && s.work.memory.Doubt && s.work.seen.version != ""
 	s.mu.Unlock()
 	if !over {
 		return
