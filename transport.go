@@ -11,10 +11,10 @@
 // A request takes its token from a [Source]. The Source keeps one session: it asks a
 // [Refresher] for new tokens and saves them in a [Store]. The [Transport] sends the
 // request, and tells the Source when an API rejected the token. The rest of the
-// package is variations of these four: [Sources] for many sessions, [Grant] for the
+// package is around these four: [Sources] for many sessions, [Grant] for the
 // usual Refreshers, [UserInfoSource] for the token's user.
 //
-// A literal of [golang.org/x/oauth2.Transport] moves over unchanged, and a [Source]
+// A literal of [golang.org/x/oauth2.Transport] keeps its fields and their values, and a [Source]
 // goes wherever an [oauth2.TokenSource] is asked for. Package
 // example.com/authtrip/login logs users in.
 //
@@ -23,7 +23,7 @@
 // A usable token costs a request one atomic load. One that is due for refresh is
 // refreshed in the background and still used. When it has expired, requests wait for
 // one refresh. All of them share it, each waits on its own context, and none can
-// cancel it. [Source] has the times.
+// cancel it. The times are fields of [Source].
 //
 // # When an API rejects a token
 //
@@ -36,7 +36,7 @@
 //  3. The caller gets the second response.
 //
 // If there is no other token, or the body cannot be sent twice, the caller gets the
-// 401 as it came. [Transport] has the limits, and [Transport.OnChallenge] answers a
+// 401 as it came. The limits are fields of [Transport], and [Transport.OnChallenge] answers a
 // demand for more scope.
 //
 // # Where a token goes

@@ -59,6 +59,9 @@ func (r *Report) writeClient(b *strings.Builder) {
 		field(b, "ClockSkew", duration(skew), fmt.Sprintf("the server's clock was %+.0f s from the local clock", float64(r.ahead())))
 	}
 	b.WriteString("}\n")
+	if r.prompt != "" {
+		fmt.Fprintf(b, "// Each login was asked for with &login.AuthRequest{Prompt: %q}.\n", r.prompt)
+	}
 }
 
 func (r *Report) methodReason() string {

@@ -211,3 +211,15 @@ func TestREADMEShowsWhatIsPrinted(t *testing.T) {
 		}
 	})
 }
+
+// TestPromptOfTheLoginsIsInTheSettings: a refresh token came with prompt=consent, the pasted
+// program said nothing of it, and got none.
+func TestPromptOfTheLoginsIsInTheSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site.Site{Server: &authtriptest.Server{Rotate: true}}
+		literal := run(t, s, func(p *measure.Probe) { p.Request = &login.AuthRequest{Prompt: "consent"} }).Literal()
+		if !strings.Contains(literal, `login.AuthRequest{Prompt: "consent"}`) {
+			t.Errorf("the prompt is missing:\n%s", literal)
+		}
+	})
+}

@@ -153,11 +153,15 @@ func newRun(p *Probe) *run {
 	if client.ClockSkew == 0 {
 		client.ClockSkew = 10 * time.Minute // a clock that is wrong is what is looked for
 	}
+	prompt := ""
+	if p.Request != nil && p.Authorize != nil {
+		prompt = p.Request.Prompt
+	}
 	return &run{
 		Probe: p, rec: rec, client: &client, began: time.Now(), asked: make(map[string]bool),
 		report: &Report{
 			Issuer: old.Issuer, ClientID: client.ID, Login: p.grantType(), Scopes: p.scopes(),
-			secret: client.Secret != "", resources: client.Resources,
+			secret: client.Secret != "", resources: client.Resources, prompt: prompt,
 		},
 	}
 }

@@ -37,6 +37,7 @@ type Report struct {
 
 	secret    bool     // whether the client has one
 	resources []string // of the client
+	prompt    string   // of each login
 }
 
 // An Answer is Yes, No, or "" for what was not found out.
