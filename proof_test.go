@@ -110,12 +110,20 @@ func (p *onePair) Answered(req *http.Request, resp *http.Response, code string) 
 	if nonce == "" {
 		return false
 	}
+	var sent proof
+	if parts := strings.Split(req.Header.Get("Dpop"), "."); len(parts) == 3 {
+		body, _ := b64.DecodeString(parts[1])
+		_ = json.Unmarshal(body, &sent)
+	}
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
 	if p.of.nonces == nil {
 		p.of.nonces = make(map[string]string)
 	}
-	p.of.nonces[p.place(req)] = nonce
+	// An answer to a nonce that has been replaced since says nothing new.
+	if at := p.place(req); p.of.nonces[at] == sent.Nonce {
+		p.of.nonces[at] = nonce
+	}
 	return code == "use_dpop_nonce"
 }
 

@@ -219,14 +219,15 @@ var errNoSignature = errors.New("the signature is none of P-256, or of Ed25519")
 func (p *prover) Answered(req *http.Request, resp *http.Response, code string) (again bool) {
 	at := p.placeOf(req)
 	nonce := nonceFrom(resp.Header)
-	if nonce != "" {
-		p.keys.learn(at, nonce)
-	}
-	if !atFault(resp.StatusCode, code) {
+	news := nonce != "" && nonce != p.keys.servers.get(at).nonceOf()
+	if !news && !atFault(resp.StatusCode, code) {
 		return false
 	}
 	iat, sent, ok := sentWith(req)
-	if !ok {
+	if news {
+		p.keys.learn(at, sent, nonce)
+	}
+	if !ok || !atFault(resp.StatusCode, code) {
 		return false
 	}
 	if p.keys.adjust(at, resp.Header, iat) {

@@ -115,13 +115,15 @@ const (
 	cacheLife  = time.Hour
 )
 
-// learn takes a nonce of an answer.
-func (k *Keys) learn(at place, nonce string) {
-	if known := k.servers.get(at); known.nonceOf() == nonce {
-		return
-	}
+// learn takes a nonce of an answer to a request that was sent with another. An answer that
+// comes late, to a nonce that has been replaced since, says nothing new: taken for the
+// newest, it would have the server ask each request again.
+func (k *Keys) learn(at place, sent, nonce string) {
 	now := time.Now()
 	before, after := k.servers.change(at, func(s server) server {
+		if s.nonce != "" && s.nonce != sent {
+			return s
+		}
 		s.nonce = nonce
 		if k.Cache != nil && now.Sub(s.told) >= cacheEvery {
 			s.told = now

@@ -127,3 +127,60 @@ func (a *asking) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	return a.MemoryCache.Get(ctx, key)
 }
+
+// TestLateAnswerDoesNotBringAnOldNonceBack: answers to requests that were sent before the
+// nonce changed came after it, the next requests had the old one again, and where that
+// happened to a second try as well its caller got a 401.
+func TestLateAnswerDoesNotBringAnOldNonceBack(t *testing.T) {
+	keys := new(dpop.Keys)
+	key, err := keys.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := keys.Prover(key, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func() *http.Request {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Prove(req); err != nil {
+			t.Fatal(err)
+		}
+		return req
+	}
+	answer := func(req *http.Request, status int, nonce, code string) bool {
+		return p.Answered(req, &http.Response{StatusCode: status, Header: http.Header{"Dpop-Nonce": {nonce}}}, code)
+	}
+	answer(request(), http.StatusOK, "first", "")
+	late, asked := request(), request()
+	if !answer(asked, http.StatusUnauthorized, "second", "use_dpop_nonce") {
+		t.Fatal("no second try for another nonce")
+	}
+	answer(late, http.StatusOK, "first", "")
+	if nonce := nonceOf(t, request()); nonce != "second" {
+		t.Errorf("the next proof has the nonce %q, want the second", nonce)
+	}
+	answer(request(), http.StatusOK, "third", "")
+	if nonce := nonceOf(t, request()); nonce != "third" {
+		t.Errorf("the next proof has the nonce %q, want the third", nonce)
+	}
+}
+
+// nonceOf is that of the proof of a request.
+func nonceOf(t *testing.T, req *http.Request) string {
+	t.Helper()
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(req.Header.Get("Dpop"), ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal(body, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims.Nonce
+}
