@@ -68,24 +68,17 @@ func (s *session) snapshot(ctx context.Context) (*snapshot, error) {
 
 // obtain returns a token other than seen. It blocks until a round has ended, or ctx.
 func (s *session) obtain(ctx context.Context, seen *snapshot) (*snapshot, error) {
-	err := errTooFast
-	for range maxJoins {
+	for range 2 {
 		if f := s.failure(seen); !s.due(f) && !s.busy.Load() {
 			return nil, f.err
 		}
-		got, failed := s.do(ctx, round{seen: seen, why: wanted})
-		switch {
-		case failed == nil && got.snap.usable():
-			return got.snap, nil
-		case failed != nil && got.why.somebody() && !errors.Is(failed, errNotLetIn):
-			return nil, failed
-		case failed != nil:
-			err = failed
+		got, err := s.ask(ctx, round{seen: seen, why: wanted})
+		if err != nil || got.usable() {
+			return got, err
 		}
-		// It joined a round that was for nobody, or an API was faster.
-		seen = s.cur.Load()
+		seen = s.cur.Load() // it joined a round that only had a look, or an API was faster
 	}
-	return nil, err
+	return nil, errTooFast
 }
 
 // errTooFast is the error of a caller whose token was rejected as soon as it had come.
@@ -97,27 +90,35 @@ func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 		_, _ = s.do(ctx, round{why: looking, look: lookNow})
 	}
 	seen := s.cur.Load()
-	got, err := s.do(ctx, round{seen: seen, why: byHand})
+	got, err := s.ask(ctx, round{seen: seen, why: byHand})
 	for range maxJoins {
-		done := got.why.somebody()
-		if err == nil {
-			done = got.snap.replaces(seen) && got.snap.usable()
-		}
-		if done && !errors.Is(err, errNotLetIn) {
+		if err != nil || got.replaces(seen) && got.usable() {
 			break
 		}
-		// It joined a round that had nothing to do, or was for nobody.
-		got, err = s.do(ctx, round{seen: seen, why: byHand})
+		got, err = s.ask(ctx, round{seen: seen, why: byHand}) // it joined a round that had nothing to do
 	}
 	switch {
-	case err == nil && !got.snap.replaces(seen):
-		err = &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
-	case err == nil && seen != nil && got.snap.usable() && got.snap.access() == seen.access():
-		err = &RefreshError{Err: errors.New("the server gave the same token again, which stays in use")}
-	case err == nil && !got.snap.usable():
-		err = errTooFast
+	case err != nil:
+		return nil, err
+	case !got.replaces(seen):
+		return nil, &RefreshError{Err: errors.New("the token is still the same, and another attempt is not due yet")}
+	case !got.usable():
+		return nil, errTooFast
+	case seen != nil && got.access() == seen.access():
+		return nil, &RefreshError{Err: errors.New("the server gave the same token again, which stays in use")}
 	}
-	return got.snap, err
+	return got, nil
+}
+
+// ask lets a round run for somebody, and another one where it has joined one that was for
+// nobody and failed: that had another purpose.
+func (s *session) ask(ctx context.Context, r round) (*snapshot, error) {
+	for joins := 0; ; joins++ {
+		got, err := s.do(ctx, r)
+		if err == nil || joins == maxJoins || got.why.somebody() && !errors.Is(err, errNotLetIn) {
+			return got.snap, err
+		}
+	}
 }
 
 // look lets a round look at the Store, and waits for it.

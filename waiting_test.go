@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,6 +39,9 @@ func TestOutageOfOthersIsNoDoubtOfMine(t *testing.T) {
 				turnedDown++
 				if errors.Is(err, authtrip.ErrInDoubt) {
 					t.Fatalf("Refresh() = %v, and nothing was sent", err)
+				}
+				if re, ok := errors.AsType[*authtrip.RefreshError](err); !ok || re.StatusCode != http.StatusServiceUnavailable {
+					t.Fatalf("Refresh() = %v, want what the endpoint says", err)
 				}
 				if st := users.Source("19").Status(); st.NextAttempt.IsZero() {
 					t.Fatalf("Status().NextAttempt is zero after %v", err)
@@ -121,8 +125,37 @@ func TestEndThatAnotherProcessFoundIsTold(t *testing.T) {
 	})
 }
 
-// TestTokenRejectedDuringARoundForNobody: who joined a round that nobody had waited for got
-// its result, which was that a usable token is served while the outcome is unknown.
+// TestWhoJoinsALookGetsATokenOfHisOwn: a look at the Store found nothing, as nobody had asked
+// for a token yet, and whoever had joined it was told to try again.
+func TestWhoJoinsALookGetsATokenOfHisOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(steps)
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" {
+				wait(time.Second)
+			}
+			return nil
+		}
+		var asked atomic.Int32
+		src := &authtrip.Source{Store: store, Key: "service", Refresher: asking(func(context.Context, *oauth2.Token) (*oauth2.Token, error) {
+			return &oauth2.Token{AccessToken: fmt.Sprint("token-", asked.Add(1)), Expiry: time.Now().Add(time.Hour)}, nil
+		})}
+		defer src.Close()
+		crowd(200, func(i int) {
+			wait(time.Duration(i) * 10 * time.Millisecond)
+			ask := (*authtrip.Source).TokenContext
+			if i%2 == 0 {
+				ask = (*authtrip.Source).Refresh // which looks first
+			}
+			if _, err := ask(src, t.Context()); err != nil {
+				t.Errorf("caller %d: %v", i, err)
+			}
+		})
+	})
+}
+
+// TestTokenRejectedDuringARoundForNobody: whoever joins it needs another token, and the round
+// sees that the one before is of no use any more.
 func TestTokenRejectedDuringARoundForNobody(t *testing.T) {
 	for name, ask := range map[string]func(*authtrip.Source, context.Context) (*oauth2.Token, error){
 		"Token": (*authtrip.Source).TokenContext, "Refresh": (*authtrip.Source).Refresh,
