@@ -25,10 +25,46 @@ import (
 
 // provers are a Binder with Ed25519 keys.
 type provers struct {
-	seed func() []byte // of the next key; nil: by chance
+	seed   func() []byte // of the next key; nil: by chance
+	nonces nonces
+}
 
-	mu     sync.Mutex
-	nonces map[string]string // the newest of each place
+// nonces are the newest of each place.
+type nonces struct {
+	mu sync.Mutex
+	at map[string]string
+}
+
+// place is whose nonces are shared.
+func place(req *http.Request, token string) string {
+	if token != "" {
+		return "api " + req.URL.Host
+	}
+	return "server " + req.URL.Host
+}
+
+func (n *nonces) newest(place string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.at[place]
+}
+
+// answered takes the nonce of an answer to a proof that had the nonce sent.
+func (n *nonces) answered(place, sent string, resp *http.Response, code string) (again bool) {
+	nonce := resp.Header.Get("Dpop-Nonce")
+	if nonce == "" {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.at == nil {
+		n.at = make(map[string]string)
+	}
+	// An answer to a nonce that has been replaced since says nothing new.
+	if n.at[place] == sent {
+		n.at[place] = nonce
+	}
+	return code == "use_dpop_nonce"
 }
 
 var b64 = base64.RawURLEncoding
@@ -70,14 +106,6 @@ func (p *onePair) public() ed25519.PublicKey { return p.key.Public().(ed25519.Pu
 
 func (p *onePair) Thumbprint() string { return thumbprint(p.public()) }
 
-// place is whose nonces are shared.
-func (p *onePair) place(req *http.Request) string {
-	if p.token != "" {
-		return "api " + req.URL.Host
-	}
-	return "server " + req.URL.Host
-}
-
 type proof struct {
 	JTI   string `json:"jti"`
 	HTM   string `json:"htm"`
@@ -93,9 +121,7 @@ func (p *onePair) Prove(req *http.Request) error {
 		sum := sha256.Sum256([]byte(p.token))
 		c.ATH = b64.EncodeToString(sum[:])
 	}
-	p.of.mu.Lock()
-	c.Nonce = p.of.nonces[p.place(req)]
-	p.of.mu.Unlock()
+	c.Nonce = p.of.nonces.newest(place(req, p.token))
 	body, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -106,25 +132,11 @@ func (p *onePair) Prove(req *http.Request) error {
 }
 
 func (p *onePair) Answered(req *http.Request, resp *http.Response, code string) bool {
-	nonce := resp.Header.Get("Dpop-Nonce")
-	if nonce == "" {
-		return false
-	}
 	var sent proof
 	if parts := strings.Split(req.Header.Get("Dpop"), "."); len(parts) == 3 {
-		body, _ := b64.DecodeString(parts[1])
-		_ = json.Unmarshal(body, &sent)
+		_ = unmarshalPart(parts[1], &sent)
 	}
-	p.of.mu.Lock()
-	defer p.of.mu.Unlock()
-	if p.of.nonces == nil {
-		p.of.nonces = make(map[string]string)
-	}
-	// An answer to a nonce that has been replaced since says nothing new.
-	if at := p.place(req); p.of.nonces[at] == sent.Nonce {
-		p.of.nonces[at] = nonce
-	}
-	return code == "use_dpop_nonce"
+	return p.of.nonces.answered(place(req, p.token), sent.Nonce, resp, code)
 }
 
 // verifyProof holds the proof of a request to a URL, with an access token unless that is "",

@@ -38,6 +38,7 @@ type process struct {
 	got    string              // the last that its users got
 	seen   string              // the last that it read
 	nonces uint64              // that it was asked for
+	proofs int                 // that it made
 	gone   bool
 
 	// Of its Store: when it last saved what it was asked to, how often it failed since,
