@@ -16,7 +16,7 @@ import (
 type round struct {
 	seen *snapshot // the token that was found wanting
 	why  why
-	look look
+	look bool // the Store is to be looked at in any case
 
 	s       *session
 	ctx     context.Context // ends with the time for a round
@@ -52,15 +52,6 @@ const (
 
 // somebody reports whether somebody waits for the round.
 func (w why) somebody() bool { return w == wanted || w == byHand }
-
-// look is whether the Store is to be looked at in any case.
-type look uint8
-
-const (
-	noLook     look = iota // only if a step needs it
-	lookNow                // it has not been asked yet
-	unanswered             // it did not answer, or did not save what was found to be missing
-)
 
 // rereadInterval is how often a Store is asked whether somebody has logged in again.
 const rereadInterval = 5 * time.Second
@@ -156,7 +147,7 @@ func (r *round) moment() lifecycle.Moment {
 		Grace:     r.grace(),
 		Care:      r.care(),
 		Waiting:   !r.s.due(f) || time.Now().Before(w.sends.open) || r.why == looking && w.memory.Known == (lifecycle.Position{}),
-		Look:      r.look == lookNow || r.s.set.shared && cur.lookDue(),
+		Look:      r.look || r.s.set.shared && cur.lookDue(),
 		Unchanged: w.seen.version == r.version && time.Since(w.seen.since) >= r.s.set.span(),
 	}
 }
@@ -388,7 +379,7 @@ func (r *round) finish() {
 		w.timer.Stop()
 		w.timer = nil
 	}
-	if w.settled() && r.look != unanswered {
+	if w.settled() && !w.owesLook {
 		s.work = nil
 		return
 	}
@@ -397,7 +388,7 @@ func (r *round) finish() {
 	switch f := s.failure(cur); {
 	case !s.set.shared:
 		return
-	case r.look == unanswered && f != nil:
+	case w.owesLook && f != nil:
 		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
 		// Others wait for a span only.
@@ -408,5 +399,5 @@ func (r *round) finish() {
 	case !cur.usable():
 		return // who needs it will look
 	}
-	w.timer = time.AfterFunc(wait, func() { s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: lookNow}) })
+	w.timer = time.AfterFunc(wait, func() { s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: true}) })
 }

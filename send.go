@@ -184,7 +184,7 @@ func (s *session) late(parent lifecycle.Position, known *record, a answer) {
 	}
 	s.mu.Unlock()
 	if kept {
-		s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: lookNow})
+		s.start(context.Background(), round{seen: s.cur.Load(), why: looking, look: true})
 	}
 }
 

@@ -87,7 +87,7 @@ var errTooFast error = &RefreshError{Err: errors.New("the token is no longer usa
 // refresh replaces the token whatever its state.
 func (s *session) refresh(ctx context.Context) (*snapshot, error) {
 	if s.cur.Load() == nil { // what is in the Store is to be replaced as well
-		_, _ = s.do(ctx, round{why: looking, look: lookNow})
+		_, _ = s.do(ctx, round{why: looking, look: true})
 	}
 	seen := s.cur.Load()
 	got, err := s.ask(ctx, round{seen: seen, why: byHand})
@@ -130,7 +130,7 @@ func (s *session) look(ctx context.Context) {
 			return // there is nothing that could be wrong, or it was looked at since
 		}
 		// It may join a round that has read the Store already.
-		_, _ = s.do(ctx, round{seen: s.cur.Load(), why: looking, look: lookNow})
+		_, _ = s.do(ctx, round{seen: s.cur.Load(), why: looking, look: true})
 	}
 }
 

@@ -176,8 +176,11 @@ func (x *exchange) proven() bool {
 	}
 	code := x.w.proven(x.p, x.req, "server", x.rt.family, "")
 	x.nonce = x.w.nonce("server")
-	if code == "" {
+	switch code {
+	case "":
 		return true
+	case "use_dpop_nonce":
+		x.rt.again = x.p
 	}
 	x.status, x.body = http.StatusBadRequest, fmt.Sprintf(`{"error":%q}`, code)
 	return false

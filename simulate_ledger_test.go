@@ -3,6 +3,7 @@ package authtrip_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -56,13 +57,16 @@ func (w *world) checkSend(p *process, rt *refreshToken) {
 	if rt.sending > 0 && !w.reusable && !w.allow && !rt.bare && !w.cells[rt.family.key].forgot {
 		w.breaks(p, "I1: %s is on its way twice", rt.name)
 	}
-	rt.excused = ""
+	if rt.again != p { // a proof with the nonce that was asked for belongs to the send before
+		rt.excused = ""
+	}
+	rt.again = nil
 	switch {
 	case w.cells[rt.family.key].forgot, rt.bare:
 		rt.excused = "the Store had lost a marker and its save"
-	case w.couldNotSave(rt.family):
+	case w.couldNotSave(rt):
 		rt.excused = "the Store failed the process that had the answer, and no other"
-	case w.couldNotPutBack(rt.family):
+	case w.couldNotPutBack(rt):
 		rt.excused = "the Store lost it, and then failed all who knew better, and no other"
 	}
 	now := time.Now()
@@ -133,7 +137,7 @@ func (w *world) judgeLoss(p *process, rt *refreshToken) {
 	f := rt.family
 	f.revoked = true
 	who := ""
-	for _, leaf := range f.leaves {
+	for leaf := range successors(rt) {
 		if holder := w.holder(leaf); holder != "" {
 			who = leaf.name + " " + holder
 		}
@@ -180,35 +184,53 @@ func (w *world) storeFails() bool {
 	return w.storeFaults > 0 || w.loses
 }
 
-// couldNotSave reports whether the Store has failed all who have the newest refresh
-// token, again and again since they had it, or when there was hardly any time.
-func (w *world) couldNotSave(f *family) bool {
-	could := true
-	for _, leaf := range f.leaves {
-		for _, p := range w.slots {
-			if p == nil || p.gone || !p.has[leaf.name] {
-				continue
+// successors are those of a refresh token that the server would take. Of two answers to one
+// refresh token the saved one counts, and the other is nobody's.
+func successors(rt *refreshToken) iter.Seq[*refreshToken] {
+	return func(yield func(*refreshToken) bool) {
+		for _, leaf := range rt.family.leaves {
+			if leaf.gen > rt.gen && !yield(leaf) {
+				return
 			}
+		}
+	}
+}
+
+// knowers are those who live and have a refresh token.
+func (w *world) knowers(leaf *refreshToken) iter.Seq[*process] {
+	return func(yield func(*process) bool) {
+		for _, p := range w.slots {
+			if p != nil && !p.gone && p.has[leaf.name] && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// couldNotSave reports whether the Store has failed all who have what came after rt, again and
+// again since they had it, or when there was hardly any time.
+func (w *world) couldNotSave(rt *refreshToken) bool {
+	key, could := rt.family.key, true
+	for leaf := range successors(rt) {
+		for p := range w.knowers(leaf) {
 			since := p.since[leaf.name]
-			late := p.failed > 0 && time.Since(since) < 5*time.Second
-			could = could && p.wrote.Before(since) && (p.failed > 2 || late)
+			late := p.failed[key] > 0 && time.Since(since) < 5*time.Second
+			could = could && p.wrote[key].Before(since) && (p.failed[key] > 2 || late)
 		}
 	}
 	return could
 }
 
-// couldNotPutBack reports whether the Store lost what a family came to, and has failed all
-// who have the newest refresh token, again and again since: they could not read what it
-// has, or not save what they have.
-func (w *world) couldNotPutBack(f *family) bool {
-	c := w.cells[f.key]
+// couldNotPutBack reports whether the Store lost what came after rt, and has failed all who
+// have that, again and again since: they could not read what it has, or not save what they have.
+func (w *world) couldNotPutBack(rt *refreshToken) bool {
+	key := rt.family.key
+	c := w.cells[key]
 	could := !c.lost.IsZero()
-	for _, leaf := range f.leaves {
-		for _, p := range w.slots {
-			if p != nil && !p.gone && p.has[leaf.name] {
-				unread := p.read[f.key].Before(c.lost) && p.unread[f.key] > 2
-				could = could && (unread || p.wrote.Before(c.lost) && p.failed > 2)
-			}
+	for leaf := range successors(rt) {
+		for p := range w.knowers(leaf) {
+			unread := p.read[key].Before(c.lost) && p.unread[key] > 2
+			could = could && (unread || p.wrote[key].Before(c.lost) && p.failed[key] > 2)
 		}
 	}
 	return could
@@ -224,10 +246,8 @@ func (w *world) holder(leaf *refreshToken) string {
 			return "is in the Store"
 		}
 	}
-	for _, p := range w.slots {
-		if p != nil && !p.gone && p.has[leaf.name] {
-			return "is with " + p.name
-		}
+	for p := range w.knowers(leaf) {
+		return "is with " + p.name
 	}
 	return ""
 }
@@ -308,7 +328,7 @@ func (w *world) last() {
 	for _, key := range w.keys() {
 		for _, p := range slots {
 			w.mu.Lock()
-			patience := time.Second
+			patience := time.Second + time.Since(w.began)/20 // a process paces its own attempts: a twentieth of the outage
 			if c := w.cells[key]; !w.watch && (c.rolled || factsOf(c.now.value).Marker != nil) {
 				patience = pause // who watches nothing finds a loss or a marker at its next refresh
 			}
@@ -316,6 +336,10 @@ func (w *world) last() {
 			floor := p.floor[key]
 			w.mu.Unlock()
 			tok, err := p.source(key).TokenContext(ctx)
+			if re := (*authtrip.RefreshError)(nil); errors.As(err, &re) && re.Code == "use_dpop_nonce" { // it changed twice in a moment
+				time.Sleep(patience)
+				tok, err = p.source(key).TokenContext(p.ctx)
+			}
 			cancel()
 			w.mu.Lock()
 			w.checkLast(p, key, floor, tok, err)
@@ -355,7 +379,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 		}
 	case rt != nil && rt.family.revoked:
 		w.lose("and that is not known yet", 1)
-	case !w.watch && errors.Is(err, authtrip.ErrNoSession) && time.Since(c.back) < 5*time.Second: // it looks again then
+	case !w.watch && errors.Is(err, authtrip.ErrReauthRequired) && time.Since(c.back) < 5*time.Second: // it looks again then
 	case rt != nil && w.window < 0 && errors.Is(err, authtrip.ErrInDoubt):
 		w.lose("in doubt for ever", 1)
 	default:
@@ -363,9 +387,8 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 	}
 	refreshing := rt != nil && time.Since(rt.spent) < time.Second
 	if rt != nil && !rt.family.revoked && !rt.spent.IsZero() && !refreshing && (w.watch || !c.rolled) {
-		for _, leaf := range rt.family.leaves {
-			// Of two answers to one refresh token the saved one counts: the other is nobody's.
-			if holder := w.holder(leaf); holder != "" && leaf.gen > rt.gen {
+		for leaf := range successors(rt) {
+			if holder := w.holder(leaf); holder != "" {
 				w.breaks(p, "I5: the Store has %s, and %s %s", rt.name, leaf.name, holder)
 			}
 		}

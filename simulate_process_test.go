@@ -41,13 +41,13 @@ type process struct {
 	proofs int                 // that it made
 	gone   bool
 
-	// Of its Store: when it last saved what it was asked to, how often it failed since,
-	// and since when the process has a refresh token.
-	wrote  time.Time
-	failed int
-	read   map[string]time.Time // by key: when it last did
-	unread map[string]int       // by key: how often it could not, since
-	since  map[string]time.Time
+	// Of its Store, by key: when it last saved what it was asked to, how often it failed since,
+	// when it last could be read, and how often it could not, since.
+	wrote  map[string]time.Time
+	failed map[string]int
+	read   map[string]time.Time
+	unread map[string]int
+	since  map[string]time.Time // when it got a refresh token
 
 	closed bool // and not dead
 }
@@ -99,6 +99,7 @@ func (w *world) newProcess(slot, life int, d *dice) *process {
 		w: w, name: fmt.Sprintf("p%d.%d", slot+1, life), id: uint64(slot)<<32 | uint64(life), dead: make(chan struct{}),
 		thrown: make(map[uint64]uint64), has: make(map[string]bool), since: make(map[string]time.Time),
 		read: make(map[string]time.Time), unread: make(map[string]int),
+		wrote: make(map[string]time.Time), failed: make(map[string]int),
 		floor: make(map[string]position), last: make(map[string]position),
 	}
 	p.ctx, p.cancel = context.WithCancel(w.stop)

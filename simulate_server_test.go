@@ -29,10 +29,11 @@ type refreshToken struct {
 	gen     int
 	spent   time.Time // zero: it is live
 	next    *refreshToken
-	sending int    // requests that carry it, and are on their way
-	answers int    // that carry it, and are on their way to somebody who lives
-	excused string // why nobody is to blame if its next send ends the session
-	bare    bool   // the Store has lost its marker while it was sent, and there are no leases
+	sending int      // requests that carry it, and are on their way
+	answers int      // that carry it, and are on their way to somebody who lives
+	excused string   // why nobody is to blame if its next send ends the session
+	again   *process // that is to send it once more, with another nonce
+	bare    bool     // the Store has lost its marker while it was sent, and there are no leases
 }
 
 type accessToken struct {
@@ -324,7 +325,7 @@ func (x *exchange) back(ctx context.Context) (*http.Response, error) {
 		if x.next != nil {
 			x.p.has[x.next.name] = true
 			x.p.since[x.next.name] = time.Now()
-			x.p.failed = 0
+			x.p.failed[x.rt.family.key] = 0
 		}
 	})
 	return x.response(), nil

@@ -28,7 +28,7 @@ type cell struct {
 	wiped  bool      // there was a time when nothing was there
 	rolled bool      // it has lost something
 	lost   time.Time // when it did so last
-	back   time.Time // when what it had lost wholly was put back
+	back   time.Time // when what it had lost was put back
 }
 
 type version struct {
@@ -153,14 +153,14 @@ func (s storeOf) do(ctx context.Context, op, key string, act func() error) error
 	defer s.p.w.mu.Unlock()
 	switch {
 	case err == nil && op == "save":
-		s.p.wrote, s.p.failed = time.Now(), 0
+		s.p.wrote[key], s.p.failed[key] = time.Now(), 0
 	case err == nil && op == "load":
 		s.p.read[key], s.p.unread[key] = time.Now(), 0
 	case err != nil && op == "load" && !errors.Is(err, authtrip.ErrNotFound):
-		s.p.failed++
+		s.p.failed[key]++
 		s.p.unread[key]++
 	case err != nil && !errors.Is(err, authtrip.ErrNotFound) && !errors.Is(err, authtrip.ErrConflict):
-		s.p.failed++
+		s.p.failed[key]++
 	}
 	return err
 }
@@ -175,7 +175,7 @@ func (s storeOf) attempt(ctx context.Context, op, key string, act func() error) 
 	fault := s.fault(&d)
 	p.w.count(p, fault, op)
 	if fault >= faultHang {
-		p.locked(func() { p.failed++ }) // from now on, not only when it gives up
+		p.locked(func() { p.failed[key]++ }) // from now on, not only when it gives up
 	}
 	if err := p.pass(ctx, d.between(50*time.Microsecond, 3*time.Millisecond)); err != nil {
 		return s.broken(err)
@@ -285,7 +285,7 @@ func (c *cell) save(p *process, value string) string {
 	c.w.checkSave(p, c, f, old)
 	c.before = append(c.before, c.now)
 	c.last++
-	if c.now.value == "" {
+	if c.now.value == "" || old.position().before(c.top) {
 		c.back = time.Now()
 	}
 	c.now = version{value, "v" + strconv.Itoa(c.last)}

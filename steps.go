@@ -43,11 +43,8 @@ func (r *round) load() {
 	there := r.s.shelf().load(ctx)
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	if r.look != noLook {
-		r.look = noLook
-		if there.said == lifecycle.NoAnswer {
-			r.look = unanswered
-		}
+	if w := r.s.work; r.look || w.owesLook {
+		r.look, w.owesLook = false, there.said == lifecycle.NoAnswer
 	}
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
@@ -169,13 +166,14 @@ func (r *round) save() {
 	switch {
 	case err == nil:
 		w.memory.Saved(draft)
+		w.owesLook = false
 		r.rec, r.version = rec, next
 		w.seen.read(rec, next)
 	case errors.Is(err, ErrConflict) && r.mayLose():
 		w.memory.Conflicted()
 	default:
 		w.memory.Failed()
-		r.look = unanswered // what was to be put back or taken back still is
+		r.s.work.owesLook = true // what was to be put back or taken back still is
 		r.err, r.noted = fmt.Errorf("authtrip: Store.Save: %w", err), false
 		if w.held != nil && r.answered {
 			r.err = &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}

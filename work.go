@@ -22,6 +22,9 @@ type work struct {
 	seen   sighting
 	asking chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
 	timer  *time.Timer   // of the next look; nil if there is none
+	// owesLook says that the Store has not answered a look, or not saved what was found to be
+	// missing. It stays through rounds that do not ask the Store.
+	owesLook bool
 }
 
 // sends are those of the newest refresh token with unknown outcome.
