@@ -48,7 +48,13 @@ func TestLookThatTheStoreDoesNotAnswerIsMadeAgain(t *testing.T) {
 		if _, err := store.MemoryStore.Save(t.Context(), "alice", before, version); err != nil {
 			t.Fatal(err)
 		}
-		wait(5 * time.Second)
+		for range 5 {
+			wait(time.Second)
+			// One that comes too soon after the look asks no Store, and made nobody look again.
+			if _, err := src.Refresh(t.Context()); !errors.Is(err, errStoreDown) {
+				t.Errorf("Refresh() error = %v, want that of the Store", err)
+			}
+		}
 		down.Store(false)
 		wait(5 * time.Second)
 		wantLive(t, r, store)
