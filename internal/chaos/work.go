@@ -84,7 +84,7 @@ func Child(open Open, over error) {
 	source := open(task)
 	fmt.Println("ready")
 	var wg sync.WaitGroup
-	for i := range task.AtOnce {
+	for i := range min(task.AtOnce, len(task.Sessions)) { // one without a session would spin
 		wg.Go(func() {
 			for {
 				for j := i; j < len(task.Sessions); j += task.AtOnce {
