@@ -361,7 +361,7 @@ func (w *world) checkLast(p *process, key string, floor position, tok *oauth2.To
 		if c.now.value == "" && w.watch && !at.family.revoked {
 			w.breaks(p, "I6: what the Store has lost is not back, and %s is there", at.name)
 		}
-	case at != nil && c.rolled && !w.watch: // an older one, until an API rejects it
+	case at != nil && !w.watch && (c.rolled || at.position.before(f.position())): // an older one, until an API rejects it
 	case at != nil && w.window < 0 && f.Marker != nil: // who has only now read it learns that from an API
 		w.lose("in doubt for ever", 1)
 	case at != nil && time.Now().Before(at.expires):
