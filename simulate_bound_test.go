@@ -87,9 +87,9 @@ func (n *namer) Prove(req *http.Request) error {
 		n.of.p.proofs++
 		number = n.of.p.proofs
 	})
-	c := claim{n.Thumbprint(), fmt.Sprint(n.of.p.id, ".", number), req.Method, req.URL.String(), n.token,
-		n.of.nonces.newest(place(req, n.token)), time.Now().Format(time.RFC3339)}
-	req.Header["Dpop"] = []string{strings.Join([]string{c.jkt, c.jti, c.method, c.url, c.token, c.nonce, c.at}, "|")}
+	jti, nonce := fmt.Sprint(n.of.p.id, ".", number), n.of.nonces.newest(place(req, n.token))
+	c := []string{n.Thumbprint(), jti, req.Method, req.URL.String(), n.token, nonce, time.Now().Format(time.RFC3339)}
+	req.Header["Dpop"] = []string{strings.Join(c, "|")}
 	return nil
 }
 
