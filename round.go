@@ -388,14 +388,14 @@ func (r *round) finish() {
 	switch f := s.failure(cur); {
 	case !s.set.shared:
 		return
-	case w.owesLook && f != nil:
-		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
 		// Others wait for a span only.
 		wait = 250 * time.Millisecond
 		if f != nil {
 			wait = min(max(wait, f.wait), time.Second)
 		}
+	case w.owesLook && f != nil:
+		wait = min(f.wait, longestPause) // the token endpoint may have asked for a longer one
 	case !cur.usable():
 		return // who needs it will look
 	}

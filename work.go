@@ -167,8 +167,11 @@ func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
 // second and half a minute, less a random share.
 func outagePause(row int, outage time.Duration) time.Duration {
 	least := min(250*time.Millisecond<<min(max(row-1, 0), 2), time.Second)
-	return shortened(min(max(least, outage/20), 30*time.Second))
+	return shortened(min(max(least, outage/20), longestPause))
 }
+
+// longestPause is that between attempts, unless a server asks for a longer one.
+const longestPause = 30 * time.Second
 
 // pauseAfter is the wait after n rejections in succession: a quarter of a second,
 // doubling, up to half a minute, less a random share.

@@ -1,0 +1,110 @@
+package authtrip_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"example.com/authtrip"
+)
+
+// This file has what came of combinations: of a Store that fails and a pause, a login and a late answer.
+
+// A script is a Refresher whose answers are those of a function, by the number of the call.
+type script struct {
+	mu     sync.Mutex
+	n      int
+	open   map[string]int // requests on their way, by refresh token
+	sent   []string
+	twice  []string
+	answer func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error)
+}
+
+func (s *script) Refresh(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
+	rt := ""
+	if old != nil {
+		rt = old.RefreshToken
+	}
+	s.mu.Lock()
+	s.n++
+	n := s.n
+	if s.open == nil {
+		s.open = make(map[string]int)
+	}
+	if s.open[rt]++; s.open[rt] > 1 {
+		s.twice = append(s.twice, rt)
+	}
+	s.sent = append(s.sent, rt)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.open[rt]--
+	}()
+	return s.answer(ctx, n, old)
+}
+
+func (s *script) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
+}
+
+func nextToken(n int, old *oauth2.Token) *oauth2.Token {
+	rt := "first"
+	if old != nil {
+		rt = old.RefreshToken
+	}
+	return &oauth2.Token{AccessToken: fmt.Sprint("access-", n), RefreshToken: rt + "+", Expiry: time.Now().Add(time.Hour)}
+}
+
+func hourly(access, refresh string) *oauth2.Token {
+	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now().Add(time.Hour)}
+}
+
+// TestUnsavedTokenIsSavedWhileTheEndpointAsksForAPause: a token that could not be saved was saved only when
+// the Retry-After of the next refresh was over.
+func TestUnsavedTokenIsSavedWhileTheEndpointAsksForAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(context.Context, string) error {
+			if down.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			if n == 1 {
+				return nextToken(n, old), nil
+			}
+			return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: 5 * time.Minute, Err: errors.New("busy")}
+		}}
+		src := &authtrip.Source{Refresher: s, Store: store, Key: "k", AllowRefreshWithoutStore: true}
+		defer src.Close()
+		_ = src.SetToken(t.Context(), hourly("a", "alice"))
+		wait(2 * time.Hour)
+		down.Store(true)
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		wait(2 * time.Hour)
+		_, _ = src.Token()
+		if n := s.count(); n != 2 {
+			t.Fatalf("asked %d times, want 2", n)
+		}
+		wait(10 * time.Second)
+		down.Store(false)
+		wait(5 * time.Second)
+		if doc, _, _ := store.Load(t.Context(), "k"); generation(t, doc) != 1 {
+			t.Error("the token that the Store did not take is not there yet")
+		}
+	})
+}
