@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
+	"example.com/authtrip/authtriptest"
 )
 
 // This file has what came of combinations: of a Store that fails and a pause, a login and a late answer.
@@ -105,6 +106,84 @@ func TestUnsavedTokenIsSavedWhileTheEndpointAsksForAPause(t *testing.T) {
 		wait(5 * time.Second)
 		if doc, _, _ := store.Load(t.Context(), "k"); generation(t, doc) != 1 {
 			t.Error("the token that the Store did not take is not there yet")
+		}
+	})
+}
+
+// TestStoreThatFailsKeepsThePauseOfTheEndpoint: the failure of a load or a save took the place of a
+// Retry-After, and the endpoint was asked at once.
+func TestStoreThatFailsKeepsThePauseOfTheEndpoint(t *testing.T) {
+	for _, op := range []string{"load", "save"} {
+		t.Run(op, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := new(steps)
+				var down atomic.Bool
+				s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+					if op == "save" {
+						down.Store(true)
+						time.AfterFunc(4*time.Second, func() { down.Store(false) })
+					}
+					return nil, &authtrip.RefreshError{StatusCode: 503, RetryAfter: 5 * time.Minute, Err: errors.New("busy")}
+				}}
+				store.before = func(_ context.Context, now string) error {
+					if down.Load() && now == op {
+						return errStoreDown
+					}
+					return nil
+				}
+				src := &authtrip.Source{Refresher: s, Store: store, Key: "k"}
+				defer src.Close()
+				if err := src.SetToken(t.Context(), hourly("a", "alice")); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { _ = src.Watch(ctx) }()
+				wait(56 * time.Minute)
+				_, _ = src.Token()
+				wait(10 * time.Second)
+				if op == "load" {
+					down.Store(true)
+					doc, v, _ := store.MemoryStore.Load(t.Context(), "k")
+					_, _ = store.MemoryStore.Save(t.Context(), "k", doc, v)
+					wait(2 * time.Second)
+					down.Store(false)
+				}
+				for range 100 {
+					_, _ = src.Token()
+					wait(time.Second)
+				}
+				if n := s.count(); n != 1 {
+					t.Errorf("asked %d times in less than two minutes, and Retry-After was five", n)
+				}
+			})
+		})
+	}
+}
+
+// TestEndIsToldOnceByAStoreThatFails: each load that failed brought another event that a login is needed.
+func TestEndIsToldOnceByAStoreThatFails(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var n atomic.Int32
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" && n.Add(1)%5 == 4 {
+				return errStoreDown
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Error: "invalid_grant"})
+		expire(r)
+		for range 600 {
+			_, _ = src.Token()
+			wait(time.Second)
+		}
+		if n := r.events.count(authtrip.EventReauthRequired); n != 1 {
+			t.Errorf("%d events that a login is needed, want 1", n)
 		}
 	})
 }

@@ -124,11 +124,12 @@ func (r *round) nobody() bool {
 	return r.s.set.said && !r.s.set.repeatable && r.s.known() == nil
 }
 
-// loaded ends the failure of a load before, when the Store answers.
+// loaded ends the failure of a load before, when the Store answers: what was there before it
+// counts again.
 func (r *round) loaded() {
 	r.unread = r.err
 	if f := r.s.failing.Load(); r.err == nil && f != nil && f.load {
-		r.s.failing.CompareAndSwap(f, nil)
+		r.s.failing.CompareAndSwap(f, f.before)
 	}
 }
 
@@ -331,8 +332,13 @@ func (r *round) note(err error, least time.Duration) {
 	if errors.Is(err, ErrReauthRequired) {
 		least = max(least, rereadInterval)
 	}
-	f := r.s.failure(cur).after(cur, err, least)
-	f.load = r.unread != nil && errors.Is(err, r.unread)
+	last := r.s.failure(cur)
+	f := last.after(cur, err, least)
+	if f.load = r.unread != nil && errors.Is(err, r.unread); f.load {
+		if f.before = last; last != nil && last.load {
+			f.before = last.before
+		}
+	}
 	r.s.failing.Store(f)
 	r.err, r.noted = err, true
 }

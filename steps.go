@@ -282,7 +282,7 @@ func (r *round) wait() bool {
 	r.leave()
 	d := pollInterval
 	if f := r.s.failure(r.s.cur.Load()); !f.due() {
-		d = f.wait - time.Since(f.at)
+		d = time.Until(f.next())
 	}
 	if end, ok := r.ctx.Deadline(); ok && time.Until(end) < d+r.s.set.timeout+saveTimeout {
 		return false

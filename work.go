@@ -112,10 +112,15 @@ type failure struct {
 	at    time.Time
 	wait  time.Duration
 	row   int // how many in succession
+	// until is the end of the waits before, where one is not over: what failed meanwhile was
+	// something else, such as a look at the Store.
+	until time.Time
 	// Of an attempt that was not made, as the token endpoint is down for all sessions:
 	postponed bool
-	// Of a load of the Store: it is over when the next one is answered.
-	load bool
+	// Of a load of the Store: it is over when the next one is answered, and what it came over
+	// counts again.
+	load   bool
+	before *failure
 	// Of a round that could do nothing while the token is usable: it holds up no other
 	// once that is over.
 	idle bool
@@ -146,7 +151,12 @@ func (s *session) failure(cur *snapshot) *failure {
 	return nil
 }
 
-func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
+func (f *failure) due() bool {
+	return f == nil || time.Since(f.at) >= f.wait && !time.Now().Before(f.until)
+}
+
+// next is when the next attempt is due.
+func (f *failure) next() time.Time { return later(f.at.Add(f.wait), f.until) }
 
 // after returns the failure that follows f, and that asks for a wait of least.
 func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
@@ -154,6 +164,9 @@ func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
 	next.first = next.at
 	if f != nil {
 		next.first, next.row = f.first, f.row+1
+		if !f.idle && !f.postponed && !f.due() {
+			next.until = f.next()
+		}
 	}
 	next.wait = max(least, outagePause(next.row, next.at.Sub(next.first)))
 	if re, ok := errors.AsType[*RefreshError](err); ok {
