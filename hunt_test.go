@@ -187,3 +187,54 @@ func TestEndIsToldOnceByAStoreThatFails(t *testing.T) {
 		}
 	})
 }
+
+// TestLateAnswerOfAnEarlierLoginIsNotThatOfTheNext: a request of the login before came back late, and
+// the refresh token of the next was sent while it was on its way.
+func TestLateAnswerOfAnEarlierLoginIsNotThatOfTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			if old.RefreshToken == "alice" {
+				wait(2500 * time.Millisecond)
+				return nil, errors.New("no answer")
+			}
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}}
+		src := &authtrip.Source{Refresher: s, Store: leaseless{new(authtrip.MemoryStore)}, Key: "k", RefreshTimeout: time.Second}
+		defer src.Close()
+		if err := src.SetToken(t.Context(), hourly("a", "alice")); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = src.Refresh(t.Context()) }()
+		wait(900 * time.Millisecond)
+		if err := src.SetToken(t.Context(), hourly("b", "bob")); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			_, _ = src.Refresh(t.Context())
+			wait(100 * time.Millisecond)
+		}
+		if len(s.twice) > 0 {
+			t.Errorf("%d times a refresh token was on its way twice at once", len(s.twice))
+		}
+	})
+}
+
+// TestForgetReturnsTheTokenThatComesLate: it returned the used one, and the new one stayed good at the server.
+func TestForgetReturnsTheTokenThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			wait(1500 * time.Millisecond)
+			return nextToken(n, old), nil
+		}}
+		src := &authtrip.Source{Refresher: s, Store: new(authtrip.MemoryStore), Key: "k", RefreshTimeout: time.Second}
+		defer src.Close()
+		_ = src.SetToken(t.Context(), hourly("a", "alice"))
+		go func() { _, _ = src.Refresh(t.Context()) }()
+		wait(1200 * time.Millisecond)
+		tok, err := src.Forget(t.Context())
+		if err != nil || tok.RefreshToken != "alice+" {
+			t.Errorf("Forget() = the used token, %v; the new one is on its way", err)
+		}
+	})
+}

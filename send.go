@@ -35,7 +35,8 @@ func (r *round) send() {
 		w.sends.inherited = w.memory.Facts(r.moment()).Marker == lifecycle.ReadyAgain
 	}
 	parent, known := w.memory.Known, r.s.known()
-	w.asking = make(chan struct{})
+	asking := make(chan struct{})
+	w.asking = asking
 	r.s.mu.Unlock()
 
 	began := time.Now()
@@ -48,7 +49,7 @@ func (r *round) send() {
 		// What comes has to be saved before others have waited for a span.
 		cutOff = r.leased.Add(r.s.set.span() - saveTimeout)
 	}
-	a, late := r.ask(parent, known, cutOff)
+	a, late := r.ask(parent, known, cutOff, asking)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)
 	if re, ok := errors.AsType[*RefreshError](err); ok && re.unsent || errors.Is(err, ErrNoSession) {
 		r.requests-- // the Refresher had nothing to send
@@ -58,8 +59,9 @@ func (r *round) send() {
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	close(w.asking)
-	w.asking = nil
+	if !late {
+		w.taken(asking)
+	}
 	if late && w.memory.Known == parent {
 		w.sends.open = cutOff // until then the Refresher is not called again
 	}
@@ -135,7 +137,7 @@ type answer struct {
 
 // ask calls the Refresher, and leaves it to itself when the time for a refresh is over:
 // what it returns before it is cut off is not lost. late reports that it was left.
-func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) (a answer, late bool) {
+func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time, asking chan struct{}) (a answer, late bool) {
 	s, set := r.s, r.s.set
 	var old *oauth2.Token
 	if known != nil {
@@ -154,7 +156,7 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 		select {
 		case answers <- answer{tok, err}:
 		case <-left:
-			s.late(parent, known, answer{tok, err}) //nolint:contextcheck // its round is over
+			s.late(parent, known, cutOff, asking, answer{tok, err}) //nolint:contextcheck // its round is over
 		}
 	}()
 	timer := time.NewTimer(set.timeout)
@@ -169,13 +171,16 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 	}
 }
 
-// late takes an answer that its round did not wait for.
-func (s *session) late(parent lifecycle.Position, known *record, a answer) {
+// late takes an answer that its round did not wait for, and that could have come until cutOff.
+func (s *session) late(parent lifecycle.Position, known *record, cutOff time.Time, asking chan struct{}, a answer) {
 	outcome, tok, _ := judge(s.set.refresher, known, a)
 	s.mu.Lock()
 	s.makeWork() // a round may have ended meanwhile
 	w := s.work
-	w.sends.open = time.Time{}
+	w.taken(asking)
+	if w.sends.open.Equal(cutOff) { // or a request of a later login is on its way
+		w.sends.open = time.Time{}
+	}
 	number := nextLogin(nil)
 	kept := outcome == lifecycle.NewToken && w.memory.Late(parent, number)
 	if kept {

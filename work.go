@@ -91,6 +91,14 @@ func (w *work) read(there reading, known *record) {
 	w.seen.read(there.rec, there.version)
 }
 
+// taken says that the answer to a request was taken.
+func (w *work) taken(asking chan struct{}) {
+	close(asking)
+	if w.asking == asking {
+		w.asking = nil
+	}
+}
+
 // settle forgets what belongs to a record that is not the newest any more.
 func (w *work) settle() {
 	w.held, w.end, w.endErr = nil, nil, nil
