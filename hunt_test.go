@@ -238,3 +238,35 @@ func TestForgetReturnsTheTokenThatComesLate(t *testing.T) {
 		}
 	})
 }
+
+// TestPanicOfTheStoreKeepsTheTimer: a token that was not saved stayed so, as nobody tried again.
+func TestPanicOfTheStoreKeepsTheTimer(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var state atomic.Int32
+		store.before = func(_ context.Context, op string) error {
+			switch {
+			case state.Load() == 1 && op == "save":
+				return errStoreDown
+			case state.Load() == 2 && op == "load":
+				state.Store(3)
+				panic("store")
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { state.Store(1) })})
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrNotSaved)
+		state.Store(2)
+		wait(time.Minute)
+		if state.Load() != 3 {
+			t.Fatal("no panic")
+		}
+		wantLive(t, r, store)
+	})
+}

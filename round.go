@@ -64,6 +64,32 @@ func (r *round) run() (*snapshot, error) {
 	defer cancel()
 	r.s.beginWork()
 	defer r.leave()
+	over := false
+	defer func() {
+		if !over {
+			r.broken()
+		}
+	}()
+	snap, err := r.steps()
+	over = true
+	return snap, err
+}
+
+// broken ends a round by a panic, of the Store say.
+func (r *round) broken() {
+	r.s.mu.Lock()
+	if w := r.s.work; w != nil {
+		w.owesLook = w.owesLook || r.look
+		r.s.mu.Unlock()
+		defer r.finish()
+		r.giveBack()
+		return
+	}
+	r.s.mu.Unlock()
+}
+
+// steps takes steps until there is none.
+func (r *round) steps() (*snapshot, error) {
 	for {
 		switch step := r.decide(); step {
 		case lifecycle.Serve:
