@@ -270,3 +270,47 @@ func TestPanicOfTheStoreKeepsTheTimer(t *testing.T) {
 		wantLive(t, r, store)
 	})
 }
+
+// TestSessionThatOwesALookIsNotDropped: the Store was down, and had lost the last write; the session that knew
+// better was dropped, and the next one sent a used refresh token.
+func TestSessionThatOwesALookIsNotDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if down.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			return nextToken(n, old), nil
+		}}
+		users := &authtrip.Sources{Each: authtrip.Source{Refresher: s, Store: store}, IdleTime: time.Minute}
+		defer users.Close()
+		if err := users.Source("k").SetToken(t.Context(), hourly("a", "alice")); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = users.Watch(t.Context()) }()
+		synctest.Wait()
+		before, _, _ := store.MemoryStore.Load(t.Context(), "k")
+		if _, err := users.Source("k").Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		down.Store(true)
+		_, v, _ := store.MemoryStore.Load(t.Context(), "k")
+		_, _ = store.MemoryStore.Save(t.Context(), "k", before, v)
+		wait(20*time.Minute + 15*time.Second) // a Store that fails over slowly
+		down.Store(false)
+		_, _ = users.Source("k").Refresh(t.Context())
+		wait(time.Minute)
+		_, _ = users.Source("k").Refresh(t.Context())
+		seen := map[string]bool{}
+		for _, rt := range s.sent {
+			if seen[rt] {
+				t.Errorf("a used refresh token was sent again: %v", s.sent)
+			}
+			seen[rt] = true
+		}
+	})
+}

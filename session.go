@@ -401,7 +401,7 @@ func (s *session) pinned() (pinned, doubt bool) {
 		return true, false
 	case w == nil:
 		return false, false
-	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
+	case w.memory.Newest != lifecycle.Settled, w.owesLook, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
 		return true, false
 	}
 	return false, w.memory.Doubt && !w.seen.doubt // its timer goes on: a lost record may have to be put back
