@@ -2,6 +2,7 @@ package authtrip_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -311,6 +312,52 @@ func TestSessionThatOwesALookIsNotDropped(t *testing.T) {
 				t.Errorf("a used refresh token was sent again: %v", s.sent)
 			}
 			seen[rt] = true
+		}
+	})
+}
+
+// TestLookThatJoinsARoundWhoseLoadFails: a watch counted a load of another round that had failed as its look.
+func TestLookThatJoinsARoundWhoseLoadFails(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if down.Load() && op == "load" {
+				return errStoreDown
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		before, _, _ := store.MemoryStore.Load(t.Context(), "alice")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = src.Watch(ctx) }()
+		if _, err := src.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		// Another process's marker: a refresh by hand waits for it.
+		doc, v, _ := store.MemoryStore.Load(t.Context(), "alice")
+		var rec map[string]any
+		_ = json.Unmarshal(doc, &rec)
+		rec["refresh_marker"] = map[string]any{"owner": "another"}
+		doc, _ = json.Marshal(rec)
+		v, _ = store.MemoryStore.Save(t.Context(), "alice", doc, v)
+		wait(10 * time.Millisecond)
+		go func() { _, _ = src.Refresh(ctx) }()
+		wait(time.Second + 20*time.Millisecond)
+		// The Store fails over, and has lost its last writes.
+		down.Store(true)
+		_, _ = store.MemoryStore.Save(t.Context(), "alice", before, v)
+		wait(5 * time.Second)
+		down.Store(false)
+		wait(10 * time.Second)
+		now, _, _ := store.MemoryStore.Load(t.Context(), "alice")
+		if generation(t, now) != 1 {
+			t.Errorf("the Store has generation %d still", generation(t, now))
 		}
 	})
 }

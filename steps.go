@@ -37,10 +37,13 @@ func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 }
 
 func (r *round) load() {
-	r.s.loads.Add(1)
+	number := r.s.loads.Add(1)
 	ctx, cancel := r.storeCtx()
 	defer cancel()
 	there := r.s.shelf().load(ctx)
+	if there.said != lifecycle.NoAnswer {
+		r.s.loaded.Store(number)
+	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	if w := r.s.work; r.look || w.owesLook {
