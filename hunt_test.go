@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -361,3 +362,44 @@ func TestLookThatJoinsARoundWhoseLoadFails(t *testing.T) {
 		}
 	})
 }
+
+// TestSecond401ThatDoesNotBlameTheToken: the token was new and good, and was refreshed again.
+func TestSecond401ThatDoesNotBlameTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			return nextToken(n, old), nil
+		}}
+		src := &authtrip.Source{Refresher: s}
+		defer src.Close()
+		_ = src.SetToken(t.Context(), hourly("a", "alice"))
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			wait(time.Second)
+			resp := &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody, Request: req}
+			if req.Header.Get("Authorization") == "Bearer a" {
+				resp.Header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+			} else if req.URL.Path == "/admin" {
+				resp.Header.Set("WWW-Authenticate", `Bearer error="insufficient_user_authentication", acr_values="gold"`)
+			} else {
+				resp.StatusCode = 200
+			}
+			return resp, nil
+		})
+		client := &http.Client{Transport: &authtrip.Transport{Source: src, Base: base}}
+		for range 5 {
+			for _, path := range []string{"/admin", "/notes"} {
+				resp, err := client.Get("https://api.example" + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+			}
+		}
+		if s.count() != 1 {
+			t.Errorf("%d refreshes, want 1: the API did not reject the second token", s.count())
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
