@@ -403,3 +403,21 @@ func TestSecond401ThatDoesNotBlameTheToken(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestFirstTokenThatDoesNotComeIsNoDoubt: with GracePeriod negative it asked for a login, and nothing was ever sent.
+func TestFirstTokenThatDoesNotComeIsNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			return nil, errors.New("no answer")
+		}}
+		src := &authtrip.Source{Refresher: s, Store: new(authtrip.MemoryStore), Key: "k", GracePeriod: -1}
+		defer src.Close()
+		_, err := src.Token()
+		if errors.Is(err, authtrip.ErrInDoubt) || errors.Is(err, authtrip.ErrReauthRequired) {
+			t.Errorf("Token() = %v, and no refresh token was sent", err)
+		}
+		if st := src.Status(); st.State == authtrip.StateUnknown || st.NeedsLogin() {
+			t.Errorf("Status: %v, needs login: %v", st.State, st.NeedsLogin())
+		}
+	})
+}

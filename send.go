@@ -54,6 +54,9 @@ func (r *round) send() {
 	if re, ok := errors.AsType[*RefreshError](err); ok && re.unsent || errors.Is(err, ErrNoSession) {
 		r.requests-- // the Refresher had nothing to send
 	}
+	if known == nil && outcome != lifecycle.NewToken && outcome != lifecycle.Refusal {
+		outcome = lifecycle.NotProcessed // nothing was sent that could be used up
+	}
 	r.s.set.gate.answered(err)
 	r.leave()
 
