@@ -421,3 +421,81 @@ func TestFirstTokenThatDoesNotComeIsNoDoubt(t *testing.T) {
 		}
 	})
 }
+
+// TestStoreThatFailsNowAndThenKeepsNobodyWaiting: after the crash of a process that was refreshing, nobody refreshed
+// as long as one load in ten seconds failed.
+func TestStoreThatFailsNowAndThenKeepsNobodyWaiting(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		doc, v, _ := store.Load(t.Context(), "alice")
+		var rec map[string]any
+		_ = json.Unmarshal(doc, &rec)
+		rec["refresh_marker"] = map[string]any{"owner": "dead"}
+		doc, _ = json.Marshal(rec)
+		_, _ = store.Save(t.Context(), "alice", doc, v)
+		var last time.Time
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" && time.Since(last) > 10*time.Second {
+				last = time.Now()
+				return errStoreDown
+			}
+			return nil
+		}
+		began := time.Now()
+		for time.Since(began) < 10*time.Minute {
+			if _, err := src.Token(); err == nil {
+				break
+			}
+			wait(time.Second)
+		}
+		if d := time.Since(began); d > time.Minute {
+			t.Errorf("no token in %v", d)
+		}
+	})
+}
+
+// TestCloseTakesTheMarkerBackAfterALoadThatFailed: the next start waited a span for it.
+func TestCloseTakesTheMarkerBackAfterALoadThatFailed(t *testing.T) {
+	srv := rotating(time.Hour)
+	srv.ReuseGrace = time.Hour
+	inBubble(t, srv, nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var fails atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if op == "load" && fails.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
+		first := replicas(r, 1, store)[0]
+		if _, err := first.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.FailAlways(authtriptest.TokenPath, authtriptest.Fault{Reset: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		_, err := first.TokenContext(ctx)
+		cancel()
+		if err == nil {
+			t.Fatal("a token came without an answer")
+		}
+		wait(time.Minute)
+		fails.Store(true)
+		_, _ = first.Token()
+		fails.Store(false)
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.srv.Heal(authtriptest.TokenPath)
+		ctx, cancel = context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := replicas(r, 1, store)[0].TokenContext(ctx); err != nil {
+			t.Errorf("at the next start: %v", err)
+		}
+	})
+}

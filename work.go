@@ -88,7 +88,9 @@ func (w *work) read(there reading, known *record) {
 		}
 	}
 	w.memory.Loaded(there.said, found, twin)
-	w.seen.read(there.rec, there.version)
+	if there.said != lifecycle.NoAnswer { // what was seen may be there still: its version tells
+		w.seen.read(there.rec, there.version)
+	}
 }
 
 // taken says that the answer to a request was taken.
