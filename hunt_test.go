@@ -499,3 +499,32 @@ func TestCloseTakesTheMarkerBackAfterALoadThatFailed(t *testing.T) {
 		}
 	})
 }
+
+// TestErrorThatIsATypedNilIsPaced: the refresh token was sent four times for each caller, without a pause.
+func TestErrorThatIsATypedNilIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(ctx context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			var err *authtrip.RefreshError
+			return nextToken(n, old), err
+		}}
+		src := &authtrip.Source{Refresher: s, Store: new(authtrip.MemoryStore), Key: "k"}
+		defer src.Close()
+		_ = src.SetToken(t.Context(), hourly("a", "alice"))
+		wait(2 * time.Hour)
+		_, err := src.Token()
+		if err == nil {
+			t.Error("no error")
+		}
+		for range 20 {
+			_, _ = src.Token()
+		}
+		if n := s.count(); n > 3 { // the resends of the grace period
+			t.Errorf("asked %d times without a pause", n)
+		}
+		began := time.Now()
+		_, _ = src.Forget(t.Context())
+		if d := time.Since(began); d > 0 {
+			t.Errorf("Forget took %v", d)
+		}
+	})
+}

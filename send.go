@@ -198,8 +198,14 @@ func (s *session) late(parent lifecycle.Position, known *record, cutOff time.Tim
 
 // judge says how an answer is to be read (rules.md, section 4.2), and returns the token
 // or what is wrong.
-func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.Token, error) {
-	tok, err := a.tok, a.err
+func judge(from Refresher, known *record, a answer) (outcome lifecycle.Outcome, tok *oauth2.Token, err error) {
+	defer func() {
+		if p := recover(); p != nil { // of a method of the error, such as that of a nil in it
+			outcome, tok = lifecycle.Unknown, nil
+			err = &RefreshError{Err: &flight.PanicError{Value: p}, ambiguous: true}
+		}
+	}()
+	tok, err = a.tok, a.err
 	switch {
 	case err != nil:
 		if errors.Is(err, ErrNoSession) {
