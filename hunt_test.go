@@ -528,3 +528,63 @@ func TestErrorThatIsATypedNilIsPaced(t *testing.T) {
 		}
 	})
 }
+
+// TestRefreshWhoseSaveComesLateIsToldAsOne: later callers were not told that it is not saved, and OnEvent that
+// somebody else had refreshed it.
+func TestRefreshWhoseSaveComesLateIsToldAsOne(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if down.Load() && op != "load" {
+				return errStoreDown
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { down.Store(true) })})
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrNotSaved)
+		wait(10 * time.Second)
+		_, err = src.Token()
+		wantIs(t, err, authtrip.ErrNotSaved)
+		wantIs(t, src.Status().Err, authtrip.ErrNotSaved)
+		down.Store(false)
+		wait(10 * time.Second)
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.events.count(authtrip.EventTokenRefreshed); n != 1 {
+			t.Errorf("events: %v", r.events.kinds())
+		}
+	})
+}
+
+// TestErrNotSavedStaysWhileTheStoreDoesNotAnswer: later callers got the error of the load alone.
+func TestErrNotSavedStaysWhileTheStoreDoesNotAnswer(t *testing.T) {
+	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
+		store := new(steps)
+		var down atomic.Bool
+		store.before = func(_ context.Context, op string) error {
+			if down.Load() {
+				return errStoreDown
+			}
+			return nil
+		}
+		src := replicas(r, 1, store)[0]
+		if _, err := src.Token(); err != nil {
+			t.Fatal(err)
+		}
+		expire(r)
+		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { down.Store(true) })})
+		_, err := src.Token()
+		wantIs(t, err, authtrip.ErrNotSaved)
+		wait(10 * time.Second)
+		_, err = src.Token()
+		wantIs(t, err, authtrip.ErrNotSaved)
+	})
+}

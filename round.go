@@ -27,8 +27,6 @@ type round struct {
 	release  func()
 	leased   time.Time // when the lease was taken
 	marked   time.Time // just before the marker was written
-	answered bool      // the newest token came in this round
-	first    bool      // there was none before
 	renewed  bool      // that token is handed out: there is no second one in this round
 	requests int
 	lost     int  // races to save
@@ -379,13 +377,26 @@ func (r *round) idle(cur *snapshot, err error) {
 	r.s.failing.Store(f)
 }
 
+// tellOnce reports whether nobody was told yet that the newest token is not saved.
+func (s *session) tellOnce() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work == nil || s.work.told {
+		return false
+	}
+	s.work.told = true
+	return true
+}
+
 func (r *round) emitFailure(err error) {
 	kind := EventRefreshFailed
 	switch {
 	case errors.Is(err, ErrReauthRequired):
 		kind = EventReauthRequired
 	case errors.Is(err, ErrNotSaved):
-		kind = EventTokenNotSaved
+		if r.s.tellOnce() {
+			kind = EventTokenNotSaved
+		}
 	case errors.Is(err, ErrInDoubt):
 		kind = EventRefreshUnknown
 	}

@@ -80,9 +80,8 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 	w := r.s.work
 	switch outcome {
 	case lifecycle.NewToken:
-		r.first, r.answered = known == nil, true
-		w.held = successor(known, tok, number)
-		w.sends, r.err = sends{}, nil
+		w.came(successor(known, tok, number), known == nil)
+		r.err = nil
 	case lifecycle.Refusal:
 		if w.memory.End != lifecycle.Refused { // what was sent can be sent again
 			r.note(err, 0)
@@ -187,8 +186,7 @@ func (s *session) late(parent lifecycle.Position, known *record, cutOff time.Tim
 	number := nextLogin(nil)
 	kept := outcome == lifecycle.NewToken && w.memory.Late(parent, number)
 	if kept {
-		w.held = successor(known, tok, number)
-		w.sends = sends{}
+		w.came(successor(known, tok, number), known == nil)
 	}
 	s.mu.Unlock()
 	if kept {

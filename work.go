@@ -16,12 +16,15 @@ import (
 type work struct {
 	memory lifecycle.Memory
 	held   *record // the newest record, while it is not in the Store for certain
-	end    *ended  // what the server said, once it has refused the refresh token
-	endErr error
-	sends  sends
-	seen   sighting
-	asking chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
-	timer  *time.Timer   // of the next look; nil if there is none
+	// answered says that held came from here, and first that there was none before. told says
+	// that OnEvent knows that it is not saved.
+	answered, first, told bool
+	end                   *ended // what the server said, once it has refused the refresh token
+	endErr                error
+	sends                 sends
+	seen                  sighting
+	asking                chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
+	timer                 *time.Timer   // of the next look; nil if there is none
 	// owesLook says that the Store has not answered a look, or not saved what was found to be
 	// missing. It stays through rounds that do not ask the Store.
 	owesLook bool
@@ -93,6 +96,12 @@ func (w *work) read(there reading, known *record) {
 	}
 }
 
+// came takes the record of a token that came, the first one or another.
+func (w *work) came(rec *record, first bool) {
+	w.held, w.sends = rec, sends{}
+	w.answered, w.first, w.told = true, first, false
+}
+
 // taken says that the answer to a request was taken.
 func (w *work) taken(asking chan struct{}) {
 	close(asking)
@@ -104,6 +113,7 @@ func (w *work) taken(asking chan struct{}) {
 // settle forgets what belongs to a record that is not the newest any more.
 func (w *work) settle() {
 	w.held, w.end, w.endErr = nil, nil, nil
+	w.answered, w.first, w.told = false, false, false
 	w.sends = sends{}
 }
 
