@@ -24,6 +24,10 @@ const lateTime = 2 * time.Second
 // send sends the newest refresh token, or asks for a first one.
 func (r *round) send() {
 	r.s.mu.Lock()
+	if lifecycle.Decide(r.s.work.memory.Facts(r.moment())) != lifecycle.Send {
+		r.s.mu.Unlock()
+		return // somebody has logged in or out just now
+	}
 	w, care := r.s.work, r.care()
 	guarded := care != lifecycle.Free && w.memory.Stored() == lifecycle.HasRecord
 	if guarded && r.stale(r.marked) {
