@@ -588,3 +588,41 @@ func TestErrNotSavedStaysWhileTheStoreDoesNotAnswer(t *testing.T) {
 		wantIs(t, err, authtrip.ErrNotSaved)
 	})
 }
+
+// TestRampAfterAnOutageBeginsWithOne: the first answer let 32 in at once.
+func TestRampAfterAnOutageBeginsWithOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := new(endpoint)
+		users := crowdOf(t, e, 500)
+		defer users.Close()
+		e.down.Store(true)
+		for range 100 {
+			crowd(500, func(i int) { _, _ = users.Source(fmt.Sprint(i)).Token() })
+			wait(100 * time.Millisecond)
+		}
+		e.most.Store(0)
+		e.down.Store(false)
+		began := time.Now()
+		var first atomic.Int64
+		var done sync.WaitGroup
+		for i := range 500 {
+			done.Go(func() {
+				for {
+					if _, err := users.Source(fmt.Sprint(i)).Token(); err == nil {
+						first.CompareAndSwap(0, int64(time.Since(began)))
+						return
+					}
+					wait(50 * time.Millisecond)
+				}
+			})
+		}
+		for first.Load() == 0 {
+			wait(time.Millisecond)
+		}
+		wait(5 * time.Millisecond)
+		if n := e.inside.Load(); n > 4 {
+			t.Errorf("%d requests at once after the first that was answered", n)
+		}
+		done.Wait()
+	})
+}
