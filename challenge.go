@@ -144,7 +144,9 @@ func (t *Transport) challenged(ctx context.Context, resp *http.Response, try att
 	switch {
 	case !blamed: // not a token of Source
 	case resp.StatusCode == http.StatusUnauthorized:
-		t.tokens().rejected(next)
+		if rejected, _, _ := verdict(resp, next.bound != nil); rejected { // or it wants more, or a better proof
+			t.tokens().rejected(next)
+		}
 	default:
 		t.tokens().accepted(next)
 	}

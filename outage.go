@@ -178,7 +178,7 @@ func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
-	if g.inside == 0 && !g.down() {
+	if g.inside == 0 && !g.down() && len(g.queue) == 0 { // or it is a ramp
 		g.limit = max(gateFirst, g.limit/2)
 	}
 	g.call()

@@ -27,8 +27,6 @@ type round struct {
 	release  func()
 	leased   time.Time // when the lease was taken
 	marked   time.Time // just before the marker was written
-	answered bool      // the newest token came in this round
-	first    bool      // there was none before
 	renewed  bool      // that token is handed out: there is no second one in this round
 	requests int
 	lost     int  // races to save
@@ -64,6 +62,32 @@ func (r *round) run() (*snapshot, error) {
 	defer cancel()
 	r.s.beginWork()
 	defer r.leave()
+	over := false
+	defer func() {
+		if !over {
+			r.broken()
+		}
+	}()
+	snap, err := r.steps()
+	over = true
+	return snap, err
+}
+
+// broken ends a round by a panic, of the Store say.
+func (r *round) broken() {
+	r.s.mu.Lock()
+	if w := r.s.work; w != nil {
+		w.owesLook = w.owesLook || r.look
+		r.s.mu.Unlock()
+		defer r.finish()
+		r.giveBack()
+		return
+	}
+	r.s.mu.Unlock()
+}
+
+// steps takes steps until there is none.
+func (r *round) steps() (*snapshot, error) {
 	for {
 		switch step := r.decide(); step {
 		case lifecycle.Serve:
@@ -124,11 +148,12 @@ func (r *round) nobody() bool {
 	return r.s.set.said && !r.s.set.repeatable && r.s.known() == nil
 }
 
-// loaded ends the failure of a load before, when the Store answers.
+// loaded ends the failure of a load before, when the Store answers: what was there before it
+// counts again.
 func (r *round) loaded() {
 	r.unread = r.err
 	if f := r.s.failing.Load(); r.err == nil && f != nil && f.load {
-		r.s.failing.CompareAndSwap(f, nil)
+		r.s.failing.CompareAndSwap(f, f.before)
 	}
 }
 
@@ -331,8 +356,13 @@ func (r *round) note(err error, least time.Duration) {
 	if errors.Is(err, ErrReauthRequired) {
 		least = max(least, rereadInterval)
 	}
-	f := r.s.failure(cur).after(cur, err, least)
-	f.load = r.unread != nil && errors.Is(err, r.unread)
+	last := r.s.failure(cur)
+	f := last.after(cur, err, least)
+	if f.load = r.unread != nil && errors.Is(err, r.unread); f.load {
+		if f.before = last; last != nil && last.load {
+			f.before = last.before
+		}
+	}
 	r.s.failing.Store(f)
 	r.err, r.noted = err, true
 }
@@ -347,13 +377,26 @@ func (r *round) idle(cur *snapshot, err error) {
 	r.s.failing.Store(f)
 }
 
+// tellOnce reports whether nobody was told yet that the newest token is not saved.
+func (s *session) tellOnce() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work == nil || s.work.told {
+		return false
+	}
+	s.work.told = true
+	return true
+}
+
 func (r *round) emitFailure(err error) {
 	kind := EventRefreshFailed
 	switch {
 	case errors.Is(err, ErrReauthRequired):
 		kind = EventReauthRequired
 	case errors.Is(err, ErrNotSaved):
-		kind = EventTokenNotSaved
+		if r.s.tellOnce() {
+			kind = EventTokenNotSaved
+		}
 	case errors.Is(err, ErrInDoubt):
 		kind = EventRefreshUnknown
 	}
@@ -388,14 +431,14 @@ func (r *round) finish() {
 	switch f := s.failure(cur); {
 	case !s.set.shared:
 		return
-	case w.owesLook && f != nil:
-		wait = f.wait
 	case w.memory.Newest != lifecycle.Settled:
 		// Others wait for a span only.
 		wait = 250 * time.Millisecond
 		if f != nil {
 			wait = min(max(wait, f.wait), time.Second)
 		}
+	case w.owesLook && f != nil:
+		wait = min(f.wait, longestPause) // the token endpoint may have asked for a longer one
 	case !cur.usable():
 		return // who needs it will look
 	}

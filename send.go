@@ -24,6 +24,10 @@ const lateTime = 2 * time.Second
 // send sends the newest refresh token, or asks for a first one.
 func (r *round) send() {
 	r.s.mu.Lock()
+	if lifecycle.Decide(r.s.work.memory.Facts(r.moment())) != lifecycle.Send {
+		r.s.mu.Unlock()
+		return // somebody has logged in or out just now
+	}
 	w, care := r.s.work, r.care()
 	guarded := care != lifecycle.Free && w.memory.Stored() == lifecycle.HasRecord
 	if guarded && r.stale(r.marked) {
@@ -35,7 +39,8 @@ func (r *round) send() {
 		w.sends.inherited = w.memory.Facts(r.moment()).Marker == lifecycle.ReadyAgain
 	}
 	parent, known := w.memory.Known, r.s.known()
-	w.asking = make(chan struct{})
+	asking := make(chan struct{})
+	w.asking = asking
 	r.s.mu.Unlock()
 
 	began := time.Now()
@@ -48,18 +53,22 @@ func (r *round) send() {
 		// What comes has to be saved before others have waited for a span.
 		cutOff = r.leased.Add(r.s.set.span() - saveTimeout)
 	}
-	a, late := r.ask(parent, known, cutOff)
+	a, late := r.ask(parent, known, cutOff, asking)
 	outcome, tok, err := judge(r.s.set.refresher, known, a)
 	if re, ok := errors.AsType[*RefreshError](err); ok && re.unsent || errors.Is(err, ErrNoSession) {
 		r.requests-- // the Refresher had nothing to send
+	}
+	if known == nil && outcome != lifecycle.NewToken && outcome != lifecycle.Refusal {
+		outcome = lifecycle.NotProcessed // nothing was sent that could be used up
 	}
 	r.s.set.gate.answered(err)
 	r.leave()
 
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	close(w.asking)
-	w.asking = nil
+	if !late {
+		w.taken(asking)
+	}
 	if late && w.memory.Known == parent {
 		w.sends.open = cutOff // until then the Refresher is not called again
 	}
@@ -75,9 +84,8 @@ func (r *round) fold(outcome lifecycle.Outcome, known *record, tok *oauth2.Token
 	w := r.s.work
 	switch outcome {
 	case lifecycle.NewToken:
-		r.first, r.answered = known == nil, true
-		w.held = successor(known, tok, number)
-		w.sends, r.err = sends{}, nil
+		w.came(successor(known, tok, number), known == nil)
+		r.err = nil
 	case lifecycle.Refusal:
 		if w.memory.End != lifecycle.Refused { // what was sent can be sent again
 			r.note(err, 0)
@@ -135,7 +143,7 @@ type answer struct {
 
 // ask calls the Refresher, and leaves it to itself when the time for a refresh is over:
 // what it returns before it is cut off is not lost. late reports that it was left.
-func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) (a answer, late bool) {
+func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time, asking chan struct{}) (a answer, late bool) {
 	s, set := r.s, r.s.set
 	var old *oauth2.Token
 	if known != nil {
@@ -154,7 +162,7 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 		select {
 		case answers <- answer{tok, err}:
 		case <-left:
-			s.late(parent, known, answer{tok, err}) //nolint:contextcheck // its round is over
+			s.late(parent, known, cutOff, asking, answer{tok, err}) //nolint:contextcheck // its round is over
 		}
 	}()
 	timer := time.NewTimer(set.timeout)
@@ -169,18 +177,20 @@ func (r *round) ask(parent lifecycle.Position, known *record, cutOff time.Time) 
 	}
 }
 
-// late takes an answer that its round did not wait for.
-func (s *session) late(parent lifecycle.Position, known *record, a answer) {
+// late takes an answer that its round did not wait for, and that could have come until cutOff.
+func (s *session) late(parent lifecycle.Position, known *record, cutOff time.Time, asking chan struct{}, a answer) {
 	outcome, tok, _ := judge(s.set.refresher, known, a)
 	s.mu.Lock()
 	s.makeWork() // a round may have ended meanwhile
 	w := s.work
-	w.sends.open = time.Time{}
+	w.taken(asking)
+	if w.sends.open.Equal(cutOff) { // or a request of a later login is on its way
+		w.sends.open = time.Time{}
+	}
 	number := nextLogin(nil)
 	kept := outcome == lifecycle.NewToken && w.memory.Late(parent, number)
 	if kept {
-		w.held = successor(known, tok, number)
-		w.sends = sends{}
+		w.came(successor(known, tok, number), known == nil)
 	}
 	s.mu.Unlock()
 	if kept {
@@ -190,8 +200,14 @@ func (s *session) late(parent lifecycle.Position, known *record, a answer) {
 
 // judge says how an answer is to be read (rules.md, section 4.2), and returns the token
 // or what is wrong.
-func judge(from Refresher, known *record, a answer) (lifecycle.Outcome, *oauth2.Token, error) {
-	tok, err := a.tok, a.err
+func judge(from Refresher, known *record, a answer) (outcome lifecycle.Outcome, tok *oauth2.Token, err error) {
+	defer func() {
+		if p := recover(); p != nil { // of a method of the error, such as that of a nil in it
+			outcome, tok = lifecycle.Unknown, nil
+			err = &RefreshError{Err: &flight.PanicError{Value: p}, ambiguous: true}
+		}
+	}()
+	tok, err = a.tok, a.err
 	switch {
 	case err != nil:
 		if errors.Is(err, ErrNoSession) {

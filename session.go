@@ -36,6 +36,7 @@ type session struct {
 	failing atomic.Pointer[failure]  // why there is nothing newer
 	busy    atomic.Bool              // there is a round: no need to start one
 	loads   atomic.Uint32            // how often the Store was asked
+	loaded  atomic.Uint32            // which of these was answered last
 	changes atomic.Int32             // logins and logouts under way
 	info    atomic.Pointer[userInfoEntry]
 
@@ -126,7 +127,7 @@ func (s *session) look(ctx context.Context) {
 	loads := s.loads.Load()
 	for range 2 {
 		nothing := s.cur.Load() == nil && s.failing.Load() == nil
-		if nothing || s.loads.Load() != loads || ctx.Err() != nil {
+		if nothing || s.loaded.Load() > loads || ctx.Err() != nil {
 			return // there is nothing that could be wrong, or it was looked at since
 		}
 		// It may join a round that has read the Store already.
@@ -401,7 +402,7 @@ func (s *session) pinned() (pinned, doubt bool) {
 		return true, false
 	case w == nil:
 		return false, false
-	case w.memory.Newest != lifecycle.Settled, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
+	case w.memory.Newest != lifecycle.Settled, w.owesLook, time.Now().Before(w.sends.open), w.memory.Doubt && w.seen == (sighting{}):
 		return true, false
 	}
 	return false, w.memory.Doubt && !w.seen.doubt // its timer goes on: a lost record may have to be put back

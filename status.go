@@ -82,7 +82,7 @@ func (s *session) status() Status {
 	}
 	var next time.Time
 	if f := s.failure(cur); f != nil {
-		st.Err, next = f.err, f.at.Add(f.wait)
+		st.Err, next = f.err, f.next()
 		if f.postponed {
 			next = later(next, s.set.gate.nextTry())
 		}

@@ -37,16 +37,22 @@ func (r *round) storeCtx() (context.Context, context.CancelFunc) {
 }
 
 func (r *round) load() {
-	r.s.loads.Add(1)
+	number := r.s.loads.Add(1)
 	ctx, cancel := r.storeCtx()
 	defer cancel()
 	there := r.s.shelf().load(ctx)
+	if there.said != lifecycle.NoAnswer {
+		r.s.loaded.Store(number)
+	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	if w := r.s.work; r.look || w.owesLook {
 		r.look, w.owesLook = false, there.said == lifecycle.NoAnswer
 	}
 	r.rec, r.version, r.err, r.noted = there.rec, there.version, there.err, false
+	if w := r.s.work; there.err != nil && w.held != nil && w.answered {
+		r.err = &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, there.err)}
+	}
 	if there.said == lifecycle.HasNothing && r.s.tooLate() {
 		r.s.work.memory.Know(lifecycle.Position{})
 		r.s.work.settle()
@@ -89,52 +95,59 @@ func (r *round) importInitial(said lifecycle.Stored) {
 // publish hands out what was read; without an answer of the Store, what is held.
 func (r *round) publish() {
 	had := r.s.cur.Load()
-	rec, snap, unsaved := r.handOut()
-	if snap.usable() || r.answered {
+	p := r.handOut()
+	if p.snap.usable() || p.answered {
 		r.s.failing.Store(nil)
 	}
-	if unsaved != nil {
-		r.s.emit(Event{Kind: EventTokenUnsaved, Err: unsaved})
+	if p.unsaved != nil {
+		r.s.emit(Event{Kind: EventTokenUnsaved, Err: p.unsaved})
 	}
 	switch {
-	case rec.LoggedOut, rec.AccessToken == "", !r.answered && !snap.usable():
-	case r.answered && !r.first:
+	case p.rec.LoggedOut, p.rec.AccessToken == "", !p.answered && !p.snap.usable():
+	case p.answered && !p.first:
 		r.done(EventTokenRefreshed)
-		if rec.endsSoon() {
+		if p.rec.endsSoon() {
 			r.s.emit(Event{Kind: EventSessionExpiring})
 		}
-	case r.answered, had == nil:
+	case p.answered, had == nil:
 		r.done(EventTokenObtained)
-	case had.access() != string(rec.AccessToken):
+	case had.access() != string(p.rec.AccessToken):
 		r.done(EventTokenLoaded)
 	}
-	r.renewed = r.renewed || r.answered
-	r.answered = false
+	r.renewed = r.renewed || p.answered
 }
 
-// handOut is publish without its events. unsaved is why the Store does not have what is
-// handed out.
-func (r *round) handOut() (rec *record, snap *snapshot, unsaved error) {
+// A published record is one that was handed out.
+type published struct {
+	rec             *record
+	snap            *snapshot
+	unsaved         error // why the Store does not have it
+	answered, first bool  // as of work
+}
+
+// handOut is publish without its events.
+func (r *round) handOut() published {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	w := r.s.work
-	rec = r.rec
+	p := published{rec: r.rec}
 	if said := w.memory.Stored(); said == lifecycle.NoAnswer || said == lifecycle.Unreadable {
-		rec, unsaved = w.held, r.err
+		p.rec, p.unsaved = w.held, r.err
 	}
 	r.err = nil
-	// A login elsewhere may be newer than the answer of this round.
-	r.answered = r.answered && w.held != nil && w.held.position() == rec.position()
+	// A login elsewhere may be newer than the answer.
+	p.answered, p.first = w.answered && w.held != nil && w.held.position() == p.rec.position(), w.first
+	w.answered = false
 	w.memory.Published(r.care())
 	if w.memory.Newest == lifecycle.Settled {
 		w.settle()
 	}
-	snap = newSnapshot(r.s, rec, r.s.set.early)
-	r.s.publish(snap)
-	if rec.Ended != nil {
-		w.end = rec.Ended
+	p.snap = newSnapshot(r.s, p.rec, r.s.set.early)
+	r.s.publish(p.snap)
+	if p.rec.Ended != nil {
+		w.end = p.rec.Ended
 	}
-	return rec, snap, unsaved
+	return p
 }
 
 // endsSoon reports whether the server said that the session expires within a day.
@@ -175,7 +188,7 @@ func (r *round) save() {
 		w.memory.Failed()
 		r.s.work.owesLook = true // what was to be put back or taken back still is
 		r.err, r.noted = fmt.Errorf("authtrip: Store.Save: %w", err), false
-		if w.held != nil && r.answered {
+		if w.held != nil && w.answered {
 			r.err = &RefreshError{Err: fmt.Errorf("%w: %w", ErrNotSaved, err)}
 		}
 	}
@@ -282,7 +295,7 @@ func (r *round) wait() bool {
 	r.leave()
 	d := pollInterval
 	if f := r.s.failure(r.s.cur.Load()); !f.due() {
-		d = f.wait - time.Since(f.at)
+		d = time.Until(f.next())
 	}
 	if end, ok := r.ctx.Deadline(); ok && time.Until(end) < d+r.s.set.timeout+saveTimeout {
 		return false

@@ -16,12 +16,15 @@ import (
 type work struct {
 	memory lifecycle.Memory
 	held   *record // the newest record, while it is not in the Store for certain
-	end    *ended  // what the server said, once it has refused the refresh token
-	endErr error
-	sends  sends
-	seen   sighting
-	asking chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
-	timer  *time.Timer   // of the next look; nil if there is none
+	// answered says that held came from here, and first that there was none before. told says
+	// that OnEvent knows that it is not saved.
+	answered, first, told bool
+	end                   *ended // what the server said, once it has refused the refresh token
+	endErr                error
+	sends                 sends
+	seen                  sighting
+	asking                chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
+	timer                 *time.Timer   // of the next look; nil if there is none
 	// owesLook says that the Store has not answered a look, or not saved what was found to be
 	// missing. It stays through rounds that do not ask the Store.
 	owesLook bool
@@ -88,12 +91,29 @@ func (w *work) read(there reading, known *record) {
 		}
 	}
 	w.memory.Loaded(there.said, found, twin)
-	w.seen.read(there.rec, there.version)
+	if there.said != lifecycle.NoAnswer { // what was seen may be there still: its version tells
+		w.seen.read(there.rec, there.version)
+	}
+}
+
+// came takes the record of a token that came, the first one or another.
+func (w *work) came(rec *record, first bool) {
+	w.held, w.sends = rec, sends{}
+	w.answered, w.first, w.told = true, first, false
+}
+
+// taken says that the answer to a request was taken.
+func (w *work) taken(asking chan struct{}) {
+	close(asking)
+	if w.asking == asking {
+		w.asking = nil
+	}
 }
 
 // settle forgets what belongs to a record that is not the newest any more.
 func (w *work) settle() {
 	w.held, w.end, w.endErr = nil, nil, nil
+	w.answered, w.first, w.told = false, false, false
 	w.sends = sends{}
 }
 
@@ -112,10 +132,15 @@ type failure struct {
 	at    time.Time
 	wait  time.Duration
 	row   int // how many in succession
+	// until is the end of the waits before, where one is not over: what failed meanwhile was
+	// something else, such as a look at the Store.
+	until time.Time
 	// Of an attempt that was not made, as the token endpoint is down for all sessions:
 	postponed bool
-	// Of a load of the Store: it is over when the next one is answered.
-	load bool
+	// Of a load of the Store: it is over when the next one is answered, and what it came over
+	// counts again.
+	load   bool
+	before *failure
 	// Of a round that could do nothing while the token is usable: it holds up no other
 	// once that is over.
 	idle bool
@@ -146,7 +171,12 @@ func (s *session) failure(cur *snapshot) *failure {
 	return nil
 }
 
-func (f *failure) due() bool { return f == nil || time.Since(f.at) >= f.wait }
+func (f *failure) due() bool {
+	return f == nil || time.Since(f.at) >= f.wait && !time.Now().Before(f.until)
+}
+
+// next is when the next attempt is due.
+func (f *failure) next() time.Time { return later(f.at.Add(f.wait), f.until) }
 
 // after returns the failure that follows f, and that asks for a wait of least.
 func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
@@ -154,6 +184,9 @@ func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
 	next.first = next.at
 	if f != nil {
 		next.first, next.row = f.first, f.row+1
+		if !f.idle && !f.postponed && !f.due() {
+			next.until = f.next()
+		}
 	}
 	next.wait = max(least, outagePause(next.row, next.at.Sub(next.first)))
 	if re, ok := errors.AsType[*RefreshError](err); ok {
@@ -167,8 +200,11 @@ func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
 // second and half a minute, less a random share.
 func outagePause(row int, outage time.Duration) time.Duration {
 	least := min(250*time.Millisecond<<min(max(row-1, 0), 2), time.Second)
-	return shortened(min(max(least, outage/20), 30*time.Second))
+	return shortened(min(max(least, outage/20), longestPause))
 }
+
+// longestPause is that between attempts, unless a server asks for a longer one.
+const longestPause = 30 * time.Second
 
 // pauseAfter is the wait after n rejections in succession: a quarter of a second,
 // doubling, up to half a minute, less a random share.
