@@ -18,17 +18,15 @@ import (
 // signatures and nonces are the business of a [Binder].
 
 // DPoPKey is the member of a token's Extra that has the key to which the token is bound,
-// as its [Binder] writes it. It is a secret of the same rank as the refresh token. No
-// server sends it.
+// as its [Binder] writes it. It is a secret, as the refresh token is. No server sends it.
 const DPoPKey = "authtrip_dpop_key"
 
-// A Binder binds tokens to keys, so that a token that is stolen is of no use without its
-// key (RFC 9449). Package [example.com/authtrip/dpop] has one. Set it as [Grant.DPoP]:
-// the tokens of that grant are bound, and a [Source] of it sends each request with a
-// proof.
+// A Binder binds tokens to keys (RFC 9449). A stolen token is of no use without its key.
+// Package [example.com/authtrip/dpop] has one. Set it as [Grant.DPoP]: the tokens of that
+// grant are bound, and a [Source] of it sends each request with a proof.
 //
 // A session has a key of its own, made with its first token. It is kept in the session's
-// record, so that other processes, and the next one, can go on.
+// record, so that other processes, and later ones, can go on.
 //
 // Methods are safe for concurrent use.
 type Binder interface {
@@ -48,10 +46,9 @@ type Prover interface {
 	// Prove sets the DPoP header of req to a new proof for its method and URL. It may
 	// replace the header's values and must not change them in place.
 	Prove(req *http.Request) error
-	// Answered takes from resp what the next proofs need: a nonce, the server's clock.
-	// req had a proof, and code is the error code of resp, "" if it has none. Answered
-	// reports whether the proof was at fault and a new one for the same request is
-	// worth a try.
+	// Answered reads from resp what the next proofs need: a nonce, the server's clock. req
+	// had a proof. code is the error code of resp, "" if it has none. Answered reports
+	// whether resp rejected the proof, and a new proof for the same request may be accepted.
 	Answered(req *http.Request, resp *http.Response, code string) (again bool)
 }
 

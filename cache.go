@@ -75,8 +75,8 @@ type Store interface {
 	Delete(ctx context.Context, key string, version string) error
 }
 
-// A Leaser is a [Store] that can see to it that one process at a time refreshes
-// the token under a key. A Store that several processes share should be one.
+// A Leaser is a [Store] with leases: one process at a time refreshes the token under a
+// key. A Store that several processes share should be one.
 //
 // A lease keeps two processes from sending one refresh token at once. It does not
 // lock the record: everybody can load, save and delete it meanwhile. The holder
@@ -129,10 +129,9 @@ type KeysWatcher interface {
 	// been lost, because a connection was down, or because the channel was not
 	// read for a while. A slow reader delays no Save and takes no more memory.
 	//
-	// A name is sent after the change: Load sees it. A message can be lost
-	// without a trace, so nobody may depend on it. The channel is closed when
-	// ctx ends. name is safe for concurrent use, and always returns the same for
-	// a key.
+	// A name is sent after the change, so Load sees the change. A message can be lost
+	// without a trace: do not depend on it. The channel is closed when ctx ends. name is
+	// safe for concurrent use, and always returns the same for a key.
 	//
 	// An error that is [errors.ErrUnsupported] means that the store cannot tell.
 	WatchKeys(ctx context.Context) (changed <-chan string, name func(key string) string, err error)

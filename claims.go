@@ -13,10 +13,9 @@ import (
 // UserInfo is what a server says of a token's user (OpenID Connect Core 1.0, section
 // 5.3). It is shared and must not be modified.
 type UserInfo struct {
-	// Issuer and Subject name the user: only both together, and nothing else does
-	// (section 5.7).
+	// Issuer and Subject together name the user. Nothing else does (section 5.7).
 	Issuer, Subject string
-	// FetchedAt is when the server said so.
+	// FetchedAt is when the server gave this answer.
 	FetchedAt time.Time
 	// Stale is set if the server could not be asked again, and this is its last good
 	// answer.

@@ -31,14 +31,14 @@ var (
 	// ErrSessionEnded means that the session is over: the server rejected the refresh
 	// token, or the access token has expired and there is no refresh token.
 	ErrSessionEnded error = &reauthError{"authtrip: the session has ended: log in again"}
-	// ErrInDoubt means that the outcome of a refresh is unknown: the refresh token was
-	// sent and no usable answer came. It is transient: the refresh token is sent again
-	// when the access token is no longer usable. If [Source.GracePeriod] is negative it
-	// is not, and the error wraps ErrReauthRequired too: only a login helps.
+	// ErrInDoubt means that the outcome of a refresh is unknown: the refresh token was sent
+	// and no usable answer came. It is transient: the refresh token is sent again when the
+	// access token is no longer usable. If [Source.GracePeriod] is negative, it is not
+	// transient: the error wraps ErrReauthRequired too, and only a login helps.
 	ErrInDoubt = errors.New("authtrip: outcome of the refresh is unknown")
-	// ErrNotSaved means that a new token came and the Store did not take it. The token
-	// is kept in memory, and saved and used as soon as the Store works again: repair
-	// the Store before this process ends.
+	// ErrNotSaved means that a new token came and the Store did not take it. The token is
+	// kept in memory, and is saved and used as soon as the Store works again. Repair the
+	// Store before this process ends.
 	ErrNotSaved = errors.New("authtrip: new token could not be saved")
 	// ErrClosed means that Close was called.
 	ErrClosed = errors.New("authtrip: closed")
@@ -52,8 +52,8 @@ func (e *reauthError) Error() string { return e.text }
 // Is reports whether target is ErrReauthRequired.
 func (e *reauthError) Is(target error) bool { return target == ErrReauthRequired }
 
-// A RefreshError says why a refresh failed. Its text holds no token and no secret, and
-// of what the server wrote only the error code.
+// A RefreshError says why a refresh failed. Its text holds no token and no secret. Of
+// what the server wrote it has only the error code.
 //
 // errors.As finds an *[oauth2.RetrieveError] in it too, with the error code and
 // the status only.
@@ -61,8 +61,8 @@ type RefreshError struct {
 	// Code is the server's error code (RFC 6749, section 5.2), "" if it sent
 	// none.
 	Code string
-	// Description is what the server said beside it, cut and cleaned of what
-	// looks like a token or an address. It may still name a user.
+	// Description is the server's error_description. It is cut, and what looks like a token
+	// or an address is removed. It may still name a user.
 	Description string
 	// StatusCode is that of the answer, 0 if there was none.
 	StatusCode int

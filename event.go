@@ -34,15 +34,14 @@ const (
 	EventSessionStarted EventKind = "session_started"
 	// EventSessionLoggedOut: Forget ended a session.
 	EventSessionLoggedOut EventKind = "session_logged_out"
-	// EventTokenObtained: there is a token where there was none, from a grant or from
-	// the Store.
+	// EventTokenObtained: the first token came, from a grant or from the Store.
 	EventTokenObtained EventKind = "token_obtained"
 	// EventTokenRefreshed: a token was replaced by a refresh, and stored.
 	EventTokenRefreshed EventKind = "token_refreshed"
-	// EventTokenLoaded: somebody else's newer token was found in the Store.
+	// EventTokenLoaded: a newer token of another process was loaded from the Store.
 	EventTokenLoaded EventKind = "token_loaded"
-	// EventSessionExpiring: a token was refreshed, and the server said that the refresh
-	// token expires within a day: a login will be needed by then.
+	// EventSessionExpiring: a token was refreshed, and the new refresh token expires within
+	// a day. The user has to log in by then.
 	EventSessionExpiring EventKind = "session_expiring"
 	// EventTokenRejected: an API answered 401 to the token.
 	EventTokenRejected EventKind = "token_rejected"
@@ -59,8 +58,8 @@ const (
 	// EventTokenNotSaved: a new token came and the Store did not take it. It is kept in
 	// memory, and nobody gets it before the Store has taken it.
 	EventTokenNotSaved EventKind = "token_not_saved"
-	// EventRequestRetried: a rejected request was sent again with another token. If Code
-	// says what its proof of possession lacked, it was sent with another proof.
+	// EventRequestRetried: a rejected request was sent again with another token. If Code is
+	// set, the proof of possession was rejected for it, and another proof was sent.
 	EventRequestRetried EventKind = "request_retried"
 	// EventRequestNotRetried: a rejected request was not sent again; Err says why.
 	EventRequestNotRetried EventKind = "request_not_retried"

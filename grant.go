@@ -36,10 +36,9 @@ type Grant struct {
 	ClientID string
 	// ClientSecret is the client's secret; "" for a public client.
 	ClientSecret string
-	// AuthStyle says where the secret goes. If 0, it goes into the header (Basic, with
-	// both parts form-encoded: RFC 6749, section 2.3.1). A server's choice is never
-	// probed, as a probe could use up a refresh token. Without a secret, client_id is a
-	// parameter.
+	// AuthStyle says where the secret goes. If 0, it goes into the header (Basic, with both
+	// parts form-encoded: RFC 6749, section 2.3.1). What the server wants is never probed,
+	// as a probe could use up a refresh token. Without a secret, client_id is a parameter.
 	AuthStyle oauth2.AuthStyle
 	// Authenticate, if set, replaces ClientID, ClientSecret and AuthStyle: it
 	// adds any other client authentication to the request's header and form.
@@ -49,8 +48,8 @@ type Grant struct {
 	// Params are further parameters of every request, such as resource or
 	// audience.
 	Params url.Values
-	// Form, if set, adds what only this request has, such as an assertion. old
-	// is the token that is to be replaced, nil if there is none.
+	// Form, if set, adds parameters that each request has anew, such as an assertion. old is
+	// the token to be replaced, nil if there is none.
 	Form func(ctx context.Context, old *oauth2.Token, form url.Values) error
 	// DPoP, if set, binds the tokens to a key (RFC 9449). Each request has a proof, and an
 	// answer with another kind of token is an error. The key is that of old, or a new one
@@ -176,8 +175,9 @@ func (f fromTokenSource) Refresh(ctx context.Context, _ *oauth2.Token) (*oauth2.
 // Repeatable says that ts can be asked again at no loss.
 func (fromTokenSource) Repeatable() bool { return true }
 
-// Repeatable reports whether the grant can be asked again without loss. All can but
-// refresh_token: a request whose answer was lost may have used up the refresh token.
+// Repeatable reports whether the grant can be asked again without loss. Every grant can
+// except refresh_token: a request whose answer was lost may have used up the refresh
+// token.
 func (g *Grant) Repeatable() bool { return g.grantType() != grantRefreshToken }
 
 // Refresh implements [Refresher]: it sends one token request and returns the new token.

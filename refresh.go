@@ -18,9 +18,9 @@ import (
 // A Refresher gets a new access token. [Grant] is the usual one.
 //
 // old is the token to be replaced, with its refresh token if it has one. It is nil if
-// there is none, and must not be modified. Refresh must honour ctx, which has a deadline
-// of its own and does not end with the request that needs the token. A [Source] does not
-// call Refresh again before it has returned or ctx has ended.
+// there is none, and must not be modified. Refresh must honour ctx. That ctx has a
+// deadline of its own, and does not end with the request that needs the token. A [Source]
+// does not call Refresh again before it has returned or ctx has ended.
 //
 // An error should be a *[RefreshError]; an *[oauth2.RetrieveError] is understood. Its
 // Code invalid_grant ends the session. After a StatusCode of 500 or more, or any other
@@ -106,9 +106,9 @@ type Source struct {
 	// session at servers that rotate. And a process that dies takes the new token with
 	// it. Without it, a usable token is handed out and no refresh token is sent.
 	AllowRefreshWithoutStore bool
-	// OnEvent, if set, is told what happens. It is called synchronously, with no
-	// lock held, from several goroutines at once, some of which are the Source's own: a
-	// panic in it ends the program.
+	// OnEvent, if set, is told what happens. It is called synchronously, with no lock held,
+	// from several goroutines at once. Some of them are the Source's own, so a panic in it
+	// ends the program.
 	OnEvent func(Event)
 
 	of      atomic.Pointer[session] // the session, as it was used last; nil until the first use
@@ -243,10 +243,10 @@ func (s *Source) SetToken(ctx context.Context, tok *oauth2.Token) error {
 // SetToken. Other processes notice at their next refresh, and at once with
 // [Source.Watch]. The server is not told: revoke the token that Forget returns.
 //
-// It returns the newest token that it removed. That is nil if there was none, or none that
-// could be read. If this process is refreshing the token, Forget waits for it, two and a half
-// seconds at most, and returns the new one. On an error the token is still in place,
-// unless the Store has saved the logout and its answer was lost.
+// It returns the newest token that it removed. That is nil if there was none, or none
+// that could be read. If this process is refreshing the token, Forget waits for it, two
+// and a half seconds at most, and returns the new one. After an error the token is still
+// in place, unless the Store has saved the logout and its answer was lost.
 func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 	own, err := s.session()
 	if err != nil {
@@ -261,11 +261,11 @@ func (s *Source) Forget(ctx context.Context) (*oauth2.Token, error) {
 
 // Close stops refreshes. The session stays in the Store; Forget ends it.
 //
-// It blocks until a refresh in flight is done, as a refresh that is cut short can lose a
+// It blocks until an in-flight refresh is done, as a refresh that is cut short can lose a
 // token. That takes RefreshTimeout and the time to save at most. A token that could not
 // be saved is saved now, if the Store takes it. A refresh that waits for another process
-// ends at once, with [ErrClosed]. After Close a token that is still usable is handed
-// out, and otherwise the error is ErrClosed.
+// ends at once, with [ErrClosed]. After Close a token that is still usable is handed out,
+// and otherwise the error is ErrClosed.
 //
 // For a Source that [Sources.Source] returned Close does nothing: close the Sources.
 func (s *Source) Close() error {

@@ -8,20 +8,21 @@ import (
 )
 
 // Retry calls f with a token, and once more with another one if f reports that the API
-// rejected the first. It is for protocols that say so inside of an answer of status 200,
-// where no [Transport] looks: gRPC, Connect, GraphQL.
+// rejected the first. It is for protocols that reject a token inside of an answer of
+// status 200, which a [Transport] does not read: gRPC, Connect, GraphQL.
 //
 //	err := authtrip.Retry(ctx, src, func(tok *oauth2.Token) (rejected bool, err error) {
 //		err = call(ctx)
 //		return status.Code(err) == codes.Unauthenticated, err
 //	})
 //
-// f may send tok itself, or leave that to a Transport or credentials with the same src,
-// which send the same token. Report a call as rejected only if the API has not done
-// anything yet, as f is called again. The token must not be modified.
+// f may send tok itself. It may also leave that to a Transport or credentials with the
+// same src: they send the same token. Report a call as rejected only if the API has not
+// done anything yet, as f is called again. The token must not be modified.
 //
-// Retry returns the error of the last call of f. If there is no other token, that is the
-// error of the first call, and it wraps the error of src too. It blocks as f and src do.
+// Retry returns the error of the last call of f. If there is no other token, it returns
+// the error of the first call, which then wraps the error of src too. It blocks as f and
+// src do.
 func Retry(ctx context.Context, src ContextTokenSource, f func(tok *oauth2.Token) (rejected bool, err error)) error {
 	if src == nil {
 		return errors.New("authtrip: Retry: src is nil")

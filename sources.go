@@ -22,12 +22,12 @@ import (
 //	client := &http.Client{Transport: &authtrip.Transport{Source: users}}
 //	ctx = authtrip.WithKey(ctx, sessionID)
 //
-// A key names a session. Where one user may be logged in twice, it is the session's
-// name and not the user's: a logout ends what is under the key.
+// A key names a session. If a user can be logged in twice, let it be the name of the
+// session and not of the user: a logout ends what is under the key.
 //
-// A session is read from the Store when it is first needed, and dropped from memory
-// when it is idle or there are too many. Sessions share nothing but the configuration
-// and a map, so that a slow one delays no other.
+// A session is read from the Store when it is first needed, and dropped from memory when
+// it is idle or there are too many. Sessions share nothing but the configuration and a
+// map, so a slow one delays no other.
 //
 // Only Each or New is required. Sources is safe for concurrent use, must not be
 // copied, and its fields must not be modified after first use. [Sources.Close] ends it.
@@ -36,9 +36,9 @@ type Sources struct {
 	// key is that of the context. If its Store is nil, sessions are kept in memory, and
 	// stay there until Forget.
 	Each Source
-	// New, if set, returns the Source of a key in place of Each, for sessions that
-	// differ. It returns a new one each time, whose Store outlives it. It is called with
-	// no lock held, and may be called twice for one key, of which one result is used.
+	// New, if set, returns the Source of a key in place of Each, for sessions that differ.
+	// It returns a new one each time, and its Store must outlive it. It is called with no
+	// lock held. It may be called twice for one key, and one of the results is used.
 	// Sessions of one Refresher share what is known of its token endpoint.
 	New func(key string) (*Source, error)
 	// Key says whose token a request with this context carries; "" is an error. If nil,
@@ -74,9 +74,10 @@ func WithKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, contextKey{}, key)
 }
 
-// Source returns the Source of the session under key, for SetToken, Forget, Status and the
-// like. It is cheap: the result need not be kept or closed. It may be kept, and stays good
-// until the Sources are closed. If New fails, the methods of the result return its error.
+// Source returns the Source of the session under key, for SetToken, Forget, Status and
+// the like. It is cheap. The result need not be closed or kept. If it is kept, it can be
+// used until the Sources are closed. If New fails, the methods of the result return its
+// error.
 func (s *Sources) Source(key string) *Source { return &Source{Key: key, among: s} }
 
 // TokenContext returns the token of the key in ctx, as [Source.TokenContext] does.
@@ -88,8 +89,8 @@ func (s *Sources) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return snap.token(), nil
 }
 
-// Token returns an error, as there is no key without a context: use TokenContext. It makes
-// Sources an [oauth2.TokenSource], so that a [Transport] takes it.
+// Token returns an error, as there is no key without a context: use TokenContext. The
+// method makes Sources an [oauth2.TokenSource], which a [Transport] needs.
 func (s *Sources) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
 // Close stops the refreshes of every session in memory and blocks until those in flight are

@@ -19,8 +19,8 @@ const (
 	StateNoSession State = "no_session"
 	// StateActive: the access token is usable.
 	StateActive State = "active"
-	// StateExpired: the access token has expired, or an API rejected it. It is
-	// refreshed when it is needed; Err says why that failed, if it did.
+	// StateExpired: the access token has expired, or an API rejected it. It is refreshed
+	// when it is needed. If that failed, Err says why.
 	StateExpired State = "expired"
 	// StateUnknown: a refresh token was sent, and its outcome is unknown. Until Expiry
 	// the access token is usable.
@@ -36,11 +36,11 @@ const (
 // no user.
 type Status struct {
 	State State
-	// Expiry is that of the access token; zero if the server did not say.
+	// Expiry is when the access token expires; zero if the server did not say.
 	Expiry time.Time
 	// RefreshedAt is when the access token was obtained; zero if there is none.
 	RefreshedAt time.Time
-	// SessionExpiry is that of the refresh token; zero if the server did not say.
+	// SessionExpiry is when the refresh token expires; zero if the server did not say.
 	SessionExpiry time.Time
 	// Unsaved is set while the Store has not taken the newest token.
 	Unsaved bool
@@ -58,9 +58,9 @@ func (s Status) NeedsLogin() bool {
 }
 
 // Status returns how the session stands, for a page of connections or a warning before a
-// session expires. It does no I/O and does not block. It shows what this process knows:
-// a session that it has not used yet is [StateNotLoaded], and a change of another process
-// shows once this one has noticed it.
+// session expires. It does no I/O and does not block. It shows what this process knows. A
+// session that it has not used yet is [StateNotLoaded]. A change by another process shows
+// once this one has noticed it.
 func (s *Source) Status() Status {
 	own, err := s.session()
 	if err != nil {

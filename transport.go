@@ -104,8 +104,8 @@ type ContextTokenSource interface {
 // goroutines, must not be copied, and its fields must not be modified after
 // first use. It holds nothing that must be closed.
 type Transport struct {
-	// Source supplies tokens; required. A [ContextTokenSource] is told of rejected
-	// tokens. Any other is asked again, and may have another token by then.
+	// Source supplies tokens; required. A [ContextTokenSource] is told of rejected tokens.
+	// Any other source is asked again, in case that it has another token by then.
 	Source oauth2.TokenSource
 	// Base sends the requests. If nil, [http.DefaultTransport] does. It must not
 	// modify the values of a request's header in place.
@@ -116,9 +116,9 @@ type Transport struct {
 	// but a redirected one only while every redirect stayed on the first request's
 	// origin.
 	//
-	// With a list, a redirected request gets the token only if every request before
-	// it went to one of them. A server elsewhere chooses the target, the method and
-	// the body of what follows, and must not choose what your token does.
+	// With a list, a redirected request gets the token only if every request before it went
+	// to one of them. A server elsewhere chooses the target, the method and the body of the
+	// next request. It must not make that request with your token.
 	//
 	// A request whose Host field differs from the host of its URL gets the token only
 	// if both are in the list, as a proxy may route by that field. Without a list the
@@ -132,9 +132,9 @@ type Transport struct {
 	// is kept in memory for the retry. If 0, it is 64 KiB; negative means that no body
 	// is kept. A body that is larger, or of unknown length, is sent once.
 	//
-	// A body is kept while it is being sent, so that it may depend on the answer.
-	// GetBody has to return a new reader, as net/http says: Base may still be reading
-	// the first one.
+	// A body is kept while it is being sent, so what it sends may depend on the answer.
+	// GetBody has to return a new reader, as net/http says: Base may still be reading the
+	// first one.
 	RetryBodyLimit int64
 	// OnChallenge, if set, is asked for a token with more scope or a stronger
 	// authentication when an API demands one (insufficient_scope,

@@ -18,9 +18,9 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// A SubjectError means that user info is not about the token's user (OpenID Connect
-// Core 1.0, section 5.3.2), or does not say about whom it is. Nothing of it is used or
-// kept. The text of the error names no user.
+// A SubjectError means that user info is not about the token's user (OpenID Connect Core
+// 1.0, section 5.3.2), or names no user. Nothing of it is used or kept. The text of the
+// error names no user.
 type SubjectError struct {
 	// Want is the token's user; "" if any would do. Got is the user in the answer; "" if
 	// it names none, as the claim is missing, empty, there twice, or of another type.
@@ -41,8 +41,8 @@ func (e *SubjectError) Error() string {
 	return "authtrip: user info: the SubjectClaim is not the expected one"
 }
 
-// A UserInfoError is a user info request that failed. Its text holds no token and
-// nothing of the answer but its status and media type.
+// A UserInfoError is a user info request that failed. Its text holds no token. Of the
+// answer it has only the status and the media type.
 type UserInfoError struct {
 	// StatusCode is the answer's, 0 if there was none.
 	StatusCode int
@@ -79,47 +79,46 @@ type UserInfoSource struct {
 	// URL is the user info endpoint; required, unless FindURL is set.
 	URL string
 	// FindURL, if set, returns the endpoint, and URL is ignored. It is called each time
-	// before the Cache or the server is asked, so that its own server need not be up
-	// when the program starts.
+	// before the Cache or the server is asked, so the server from which it gets the endpoint
+	// need not be up when the program starts.
 	FindURL func(context.Context) (string, error)
-	// Source supplies the tokens; required. A [Source] and [Sources] know which tokens
-	// are of one session, so that an answer survives a refresh, and no answer survives
-	// a new login. With a third-party source each access token has an answer of its own.
+	// Source supplies the tokens; required. A [Source] and [Sources] know which tokens are
+	// of one session: an answer stays good after a refresh, and none stays good after a new
+	// login. With a third-party source each access token has an answer of its own.
 	Source oauth2.TokenSource
 	// Base sends the requests. The token goes to the endpoint and nowhere else: no
 	// redirect is followed. If nil, Base is [http.DefaultTransport].
 	Base http.RoundTripper
 	// Issuer becomes UserInfo.Issuer. If "", that is the iss of the token's ID token.
 	Issuer string
-	// Subject is the user whom the answer must name. If "", it is the sub of the token's
-	// ID token; without an ID token it is an error that both are missing, unless
-	// SubjectClaim is set.
+	// Subject is the user whom the answer must name. If "", it is the sub of the token's ID
+	// token. If there is no ID token either, that is an error, unless SubjectClaim is set.
 	Subject string
-	// SubjectClaim is for a provider without OpenID Connect. It is the claim that stands
-	// in for sub, such as "id" for GitHub's /user: a string, or a number, of which the
-	// exact text becomes UserInfo.Subject. Choose one that never changes and is never
-	// given to another user. Issuer is required then: a name that the program gives to
-	// the provider.
+	// SubjectClaim is for a provider without OpenID Connect. It is the claim that stands in
+	// for sub, such as "id" for GitHub's /user. Its value is a string or a number. The exact
+	// text of it becomes UserInfo.Subject. Choose one that never changes and is never given
+	// to another user. Issuer is required then: a name that the program gives to the
+	// provider.
 	//
 	// Setting this gives up what an ID token verifies: that the answer is about the user
 	// who logged in. Two checks remain. The answer comes from the endpoint, over https.
 	// And a session has one user: if Subject is "", the first answer after a login names
 	// the user, and a later one that names another is a [SubjectError].
 	//
-	// The first answer is remembered in memory. After a restart, in another process, and
-	// when [Sources] has dropped the session or this UserInfoSource the answer, the next
-	// one counts as the first. With a third-party source it is the first of each access
-	// token. An ID token is used only if SubjectClaim is "sub".
+	// The first answer is remembered in memory. After a restart and in another process the
+	// next answer counts as the first. So it does when [Sources] has dropped the session, or
+	// this UserInfoSource the answer. With a third-party source it is the first of each
+	// access token. An ID token is used only if SubjectClaim is "sub".
 	SubjectClaim string
 	// TTL is how long an answer is good. If 0, it is five minutes; if negative, each
 	// call sends a request.
 	TTL time.Duration
 	// Cache shares answers between processes, for as long as they are good. A Cache that
-	// fails is ignored, but for an event. If nil, answers are kept in memory only.
+	// fails is ignored, and an event tells of it. If nil, answers are kept in memory only.
 	Cache Cache
-	// Users, if set, records each answer that was fetched, to be read back without a
-	// token. It needs an issuer: Issuer, or that of the ID token. Users that fail are
-	// ignored, but for an event.
+	// Users, if set, records each answer that was fetched, to be read back without a token.
+	// It needs an issuer: Issuer, or that of the ID token. If Users fails, that is ignored,
+	// and an event tells of it.
 	Users *Users
 	// VerifyJWT verifies user info that is a signed JWT (signature, iss and aud), and
 	// returns its claims. If nil, a JWT is an error.
@@ -150,13 +149,15 @@ const (
 // UserInfo returns what the server says of the token's user. If there is no good answer
 // in memory, it blocks until there is one or ctx ends.
 //
-// If the user info endpoint cannot be asked, or does not answer before ctx's deadline, UserInfo
-// returns its last good answer for the same user with Stale set, and an error only if
-// there is none. A [SubjectError] and a status of 401 end the last good answer.
+// If the user info endpoint cannot be asked, or does not answer before ctx's deadline,
+// UserInfo returns its last good answer for the same user with Stale set, and an error
+// only if there is none. After a [SubjectError] or a status of 401 the last good answer
+// is not used again.
 //
-// A failed request is backed off, for as long as Retry-After asks at least. If there was
-// no answer, or status 429 or 5xx, or FindURL failed, that holds for every user, and one
-// of them makes the next attempt. Any other failure holds for its user only.
+// After a failed request the next one is backed off, at least for as long as Retry-After
+// asks. If there was no answer, or status 429 or 5xx, or FindURL failed, the pause is for
+// every user, and a request for one of them makes the next attempt. After any other
+// failure it is for that user only.
 //
 // The error is a *[UserInfoError], a *[SubjectError], one of Source or FindURL, or a
 // plain one that names the field that is configured wrongly.

@@ -16,8 +16,8 @@ import (
 // they were fetched. It outlives their tokens. A user is an issuer and a subject together
 // (OpenID Connect Core 1.0, section 5.7), never an email address.
 //
-// The zero value keeps 10,000 users in memory for thirty days, and drops the oldest
-// record for a new one. Set Cache for more users, or for more than one process.
+// The zero value keeps 10,000 users in memory for thirty days. If there are more, it
+// drops the oldest record. Set Cache for more users, or for more than one process.
 //
 // Users is safe for concurrent use, must not be copied, and its fields must not be
 // modified after first use. Its methods block as Cache does.
@@ -32,9 +32,9 @@ type Users struct {
 	memory MemoryCache
 }
 
-// Put records what a [UserInfoSource] returned, in place of what is there for the same
-// user. A UserInfoSource with the field Users does so itself. It is an error if info has
-// no issuer, no subject or no claims: a literal has none.
+// Put saves what a [UserInfoSource] returned. It replaces the record of the same user. A
+// UserInfoSource with the field Users does so itself. If info has no issuer, no subject
+// or no claims, that is an error. A literal has no claims.
 func (u *Users) Put(ctx context.Context, info *UserInfo) error {
 	if err := completeUserInfo(info); err != nil {
 		return err
@@ -49,8 +49,8 @@ func (u *Users) Put(ctx context.Context, info *UserInfo) error {
 	return nil
 }
 
-// Get returns the record of a user, or [ErrNotFound]. It has Stale set, as no server was
-// asked; FetchedAt says how old it is.
+// Get returns the record of a user, or [ErrNotFound]. Stale is set, as no server was
+// asked. FetchedAt says how old the record is.
 func (u *Users) Get(ctx context.Context, issuer, subject string) (*UserInfo, error) {
 	doc, err := u.cache().Get(ctx, userKey(issuer, subject))
 	if errors.Is(err, ErrNotFound) {

@@ -13,11 +13,10 @@ import (
 // A Watcher is a [Store] that can tell when a record was changed. It is found by
 // type assertion.
 type Watcher interface {
-	// Watch returns a channel that gets a value whenever the record under key may
-	// have been saved or deleted, by anybody; it comes after the change. Values are merged, and one may be
-	// lost: whoever watches hears of changes early, and must not depend on it. The
-	// channel is closed when ctx ends. An error that is [errors.ErrUnsupported]
-	// says that the Store cannot tell.
+	// Watch returns a channel that gets a value whenever the record under key may have been
+	// saved or deleted, by anybody. The value comes after the change. Values are merged, and
+	// one may be lost: do not depend on it. The channel is closed when ctx ends. An error
+	// that is [errors.ErrUnsupported] means that the store cannot tell.
 	Watch(ctx context.Context, key string) (<-chan struct{}, error)
 }
 

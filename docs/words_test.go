@@ -101,19 +101,10 @@ func everywhere(t *testing.T, ext string, f func(path string)) {
 // code is what a page quotes: names of programs and of protocols, which are as they are.
 var code = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`|\\]\\([^)]*\\)")
 
-// exempt returns the pages that are not held to the glossary: the changelog names what was
-// renamed, and the others still have to be gone through.
-func exempt() []string {
-	return []string{"CHANGELOG.md", "docs/providers.md", "docs/scale.md", "docs/stores.md"}
-}
-
 // pages returns the lines of every page.
 func pages(t *testing.T) (texts []text) {
 	t.Helper()
 	everywhere(t, ".md", func(path string) {
-		if slices.Contains(exempt(), strings.TrimPrefix(path, "../")) {
-			return
-		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package dpop binds tokens to keys (RFC 9449, DPoP). A stolen token is of no use without
-// its key. Set [Keys] as a field of a grant or of a login: each request then carries a proof
-// with its token.
+// its key. Set [Keys] as a field of a grant or of a login, and each request carries a
+// proof with its token.
 //
 //	keys := new(dpop.Keys)
 //	client := &login.Client{Provider: provider, ID: "my-app", DPoP: keys}
@@ -38,25 +38,25 @@ const (
 	EdDSA = "EdDSA" // with an Ed25519 key
 )
 
-// Keys makes keys and proofs: it is an [authtrip.Binder]. Use one for all clients of the
-// same servers, as it shares nonces among them.
+// Keys makes keys and proofs: it is an [authtrip.Binder]. Use one Keys for all clients of
+// the same servers: they share its nonces.
 //
 // The zero value is ready to use: each session gets an ES256 key of its own. Keys is safe
 // for concurrent use, must not be copied, and its fields must not be modified after first
 // use. Printing it shows no key and no nonce.
 type Keys struct {
-	// Alg is the algorithm of new keys: ES256, which every server has to know, or EdDSA.
-	// If "", it is ES256. A session that has a key keeps it.
+	// Alg is the algorithm of new keys: ES256, which every server has to know, or EdDSA. If
+	// "", it is ES256. A session keeps the key that it has.
 	Alg string
-	// Signer, if set, is the key of all sessions: one that cannot be exported, such as
-	// that of a TPM or a KMS. It is an ECDSA key of P-256 or an Ed25519 key, safe for
-	// concurrent use. A record then has its public key alone, so that another process
-	// needs the same Signer. Its errors are errors of the request.
+	// Signer, if set, is the key of all sessions: one that cannot be exported, such as that
+	// of a TPM or a KMS. It is an ECDSA key of P-256 or an Ed25519 key, safe for concurrent
+	// use. A record then has only its public key, so another process needs the same Signer.
+	// Its errors are errors of the request.
 	Signer crypto.Signer
-	// Cache shares nonces between processes. It is asked when a server is new to this
-	// process, for a quarter of a second, and told in the background, at most every ten
-	// seconds for each server. One that fails is ignored. If nil, a process learns a nonce
-	// at the price of one request.
+	// Cache shares nonces between processes. It is read when a server is new to this
+	// process, and waited for a quarter of a second at most. It is written in the
+	// background, at most every ten seconds for each server. A Cache that fails is ignored.
+	// If nil, the first nonce of each server costs a process one more request.
 	Cache authtrip.Cache
 
 	servers servers

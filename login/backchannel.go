@@ -22,10 +22,10 @@ import (
 type LogoutToken struct {
 	// Issuer is the server.
 	Issuer string
-	// SessionID is the sid of the one session that has ended, as it is among the claims
-	// of its ID token. If "", all sessions of Subject have.
+	// SessionID is the sid of the one session that has ended, a claim of its ID token. If
+	// "", all sessions of Subject have ended.
 	SessionID string
-	// Subject is the user; "" where the server names only the session.
+	// Subject is the user; "" if the server names only the session.
 	Subject string
 	// ID is the jti, and IssuedAt the iat.
 	ID       string
@@ -57,8 +57,8 @@ type logoutClaims struct {
 	Events    map[string]json.RawMessage `json:"events"`
 }
 
-// VerifyLogoutToken verifies a logout token. It does not notice one that was sent before:
-// [BackChannelLogout] does.
+// VerifyLogoutToken verifies a logout token. It does not notice that the token was sent
+// before: [BackChannelLogout] does.
 //
 // Its errors are *[CheckError], and those of [Provider.Metadata]. Rule 66.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (*LogoutToken, error) {
@@ -152,24 +152,23 @@ func (c *Client) checkLogoutTimes(claims *logoutClaims, now time.Time) (time.Tim
 //
 //	mux.Handle("POST /backchannel-logout", &login.BackChannelLogout{Client: client, OnLogout: end})
 //
-// No user's browser is part of it, so that it needs no session and no protection
-// against other sites. Client or Clients, and OnLogout, are required. It is safe for
-// concurrent use if its functions are, must not be copied, and its fields must not be
-// modified after first use.
+// The request does not come from a browser. So it has no cookie of a session, and needs
+// no protection against other sites. Client or Clients, and OnLogout, are required. It is
+// safe for concurrent use if its functions are, must not be copied, and its fields must
+// not be modified after first use.
 type BackChannelLogout struct {
 	// Client is the application.
 	Client *Client
-	// Clients, if set, returns the client whose issuer is that of a token which is not
-	// verified yet, nil where there is none.
+	// Clients, if set, returns the client of an issuer, nil if there is none. The issuer is
+	// from a token that is not verified yet.
 	Clients func(ctx context.Context, issuer string) (*Client, error)
-	// OnLogout ends what t names and nothing else: the application's own sessions, and
-	// with [authtrip.Source.Forget] what is in a Store. After an error the server
-	// may send t again.
+	// OnLogout ends the sessions that t names and no others: the application's own, and with
+	// [authtrip.Source.Forget] those in a Store. After an error the server may send t again.
 	OnLogout func(ctx context.Context, t *LogoutToken) error
 	// Cache remembers the logout tokens that were seen, for all processes that share it. If
 	// nil, each process remembers its own.
 	Cache authtrip.Cache
-	// OnError, if set, is told why a token was not taken.
+	// OnError, if set, is told why a token was not accepted.
 	OnError func(r *http.Request, err error)
 
 	memory authtrip.MemoryCache

@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// A ClientCertificate is an [http.RoundTripper] that shows a client certificate (RFC 8705),
-// which may become another one while the program runs. A request goes over a connection
-// with the certificate of its time: with a field of [tls.Config] alone, connections that
-// are in use keep the one from before, and new tokens would be bound to that.
+// A ClientCertificate is an [http.RoundTripper] that shows a client certificate (RFC
+// 8705). The certificate may change while the program runs. Each request goes over a
+// connection with the current one. A field of [tls.Config] alone does not do that:
+// connections that are in use keep the old certificate, and new tokens would be bound to
+// it.
 //
 // Use the same one for the server and for the API:
 //
@@ -22,20 +23,22 @@ import (
 //	client := &login.Client{Provider: provider, ID: "app", AuthMethod: "tls_client_auth", HTTPClient: &http.Client{Transport: shown}}
 //	api := &http.Client{Transport: &authtrip.Transport{Source: src, Base: shown}}
 //
-// An API rejects a token that is bound to the certificate from before, once: it is
-// replaced as any rejected token is, and the request sent again. To replace it ahead of
-// that, call [authtrip.Source.Refresh]. A server binds the refresh token of a public client
-// to the certificate as well (RFC 8705, section 4): such a session ends with it.
+// After a change an API rejects, once, a token that is bound to the old certificate. The
+// token is replaced as any rejected token is, and the request is sent again. To replace
+// it ahead of that, call [authtrip.Source.Refresh]. The refresh token of a public client
+// is bound to the certificate as well (RFC 8705, section 4): such a session ends with its
+// certificate.
 //
 // A ClientCertificate is safe for concurrent use, must not be copied, and its fields must
 // not be modified after first use.
 type ClientCertificate struct {
 	// Get returns the certificate to show; required. It is called for each request, and
-	// should return the same pointer until the certificate is another one. Its errors are
-	// those of the request.
+	// should return the same pointer until the certificate changes. Its errors are errors of
+	// the request.
 	Get func(context.Context) (*tls.Certificate, error)
-	// Base has the settings of the connections; it is copied at the first request, and its own
-	// client certificates, and its dial functions for TLS, do not count. If nil, they are those of [http.DefaultTransport].
+	// Base has the settings of the connections. It is copied at the first request. Its own
+	// client certificates and its dial functions for TLS are ignored. If nil, the settings
+	// are those of [http.DefaultTransport].
 	Base *http.Transport
 
 	mu   sync.Mutex // guards the rest

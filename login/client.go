@@ -67,12 +67,11 @@ type Client struct {
 	// Secret is the client's secret; "" for a public client, and for one that
 	// has a Key or a certificate.
 	Secret string
-	// SecretFunc, if set, replaces Secret. It is asked for each request, so that
-	// a secret can change while the program runs.
+	// SecretFunc, if set, replaces Secret. It is called for each request, so a secret can
+	// change while the program runs.
 	SecretFunc func(context.Context) (string, error)
-	// Key signs for private_key_jwt: an RSA, ECDSA or Ed25519 key, in memory or
-	// in a device. KeyID names it to the server, "" where the server can do
-	// without.
+	// Key signs for private_key_jwt: an RSA, ECDSA or Ed25519 key, in memory or in a device.
+	// KeyID names it to the server; "" if the server does not need it.
 	Key   crypto.Signer
 	KeyID string
 	// KeyAlg is the algorithm of the signature. If "", it follows from the key,
@@ -84,10 +83,10 @@ type Client struct {
 	// for what the client has. It is never probed. For the two with a
 	// certificate, HTTPClient shows it: see [ClientCertificate].
 	AuthMethod string
-	// CertificateBoundTokens says that HTTPClient shows a certificate to which the
-	// server binds the tokens (RFC 8705, section 3), whatever the AuthMethod is. It is
-	// so in any case for the two methods with a certificate. Requests go to the
-	// endpoints that the metadata has for such clients.
+	// CertificateBoundTokens says that HTTPClient shows a certificate, and that the server
+	// binds the tokens to it (RFC 8705, section 3). Set it for an AuthMethod without a
+	// certificate. With the two others it is so in any case. Requests go to the endpoints
+	// that the metadata has for such clients.
 	CertificateBoundTokens bool
 	// DPoP, if set, binds tokens to keys (RFC 9449), one for each login: an
 	// example.com/authtrip/dpop.Keys. The session's record keeps the key, and the
@@ -98,8 +97,8 @@ type Client struct {
 	// lacks a part of it, every method that would send something returns an error.
 	Profile Profile
 	// AssertionFunc, if set, replaces Key: it returns the client's assertion (RFC 7523,
-	// section 2.2) that somebody else has signed, such as a Kubernetes projected token or
-	// that of a cloud's workload identity. It is asked for each request, and the
+	// section 2.2), signed by a third party. Examples are a Kubernetes projected token and
+	// the token of a cloud's workload identity. It is called for each request, and the
 	// method is private_key_jwt.
 	AssertionFunc func(context.Context) (string, error)
 	// AssertionFormat is the client_assertion_type. If "", it is that of RFC 7523; a
@@ -114,12 +113,12 @@ type Client struct {
 	// RawBasic sends ID and Secret in the Basic header as they are, for servers
 	// that do not decode them. RFC 6749, section 2.3.1 has them form-encoded.
 	RawBasic bool
-	// RedirectURL is where the user comes back to. It is sent as it is written
-	// here and never made from a request.
+	// RedirectURL is where the user comes back to. It is sent exactly as it is here, and is
+	// never derived from a request.
 	RedirectURL string
 	// StrippedPrefix is the beginning of the path that a proxy in front of this program
 	// removes, such as /auth. It is needed because the path of a response is compared with
-	// that of RedirectURL. What [http.StripPrefix] removes is known without it.
+	// that of RedirectURL. It is not needed for what [http.StripPrefix] removes.
 	StrippedPrefix string
 	// Scopes are asked for by logins. If nil, it is openid. With openid among them an ID
 	// token is required. Leave openid out for a server without OpenID Connect.
@@ -127,18 +126,17 @@ type Client struct {
 	// Resources are the APIs that tokens are for, each an absolute URI without
 	// fragment (RFC 8707).
 	Resources []string
-	// PushRequests sends each authorization request from here to the server
-	// (RFC 9126) instead of through the browser. It is done in any case if the
-	// metadata requires it.
+	// PushRequests sends each authorization request directly to the server (RFC 9126)
+	// instead of through the browser. If the metadata requires it, it is done in any case.
 	PushRequests bool
 	// SignRequests signs each authorization request with Key (RFC 9101), so that no
 	// browser can change it. It is done in any case if the metadata requires it.
 	SignRequests bool
-	// SignedResponses has each authorization response come as a JWT that the server has
-	// signed (JARM, response_mode=jwt), and takes no other.
+	// SignedResponses asks for each authorization response as a JWT that the server has
+	// signed (JARM, response_mode=jwt). Any other response is an error.
 	SignedResponses bool
-	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil,
-	// those of the metadata. "none" and the symmetric ones never are.
+	// IDTokenAlgs are the algorithms that an ID token may be signed with. If nil, those of
+	// the metadata. "none" and the symmetric ones are never accepted.
 	IDTokenAlgs []string
 	// ClockSkew is how far the clocks of this program and of the server may be apart. If 0,
 	// it is a minute; negative means not at all.
@@ -162,10 +160,10 @@ func (c Client) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 // With a Store, the session is there when the program starts again.
 func (c *Client) Source() *authtrip.Source { return &authtrip.Source{Refresher: c.RefreshToken()} }
 
-// UserInfoSource returns a source of user info for the user of src's token, verified against
-// its ID token. Its fields can be set before it is used. The endpoint is looked up in the
-// metadata when it is needed. That error is one of [Provider.Metadata], or wraps
-// [errors.ErrUnsupported].
+// UserInfoSource returns a source of user info for the user of src's token, verified
+// against its ID token. Its fields can be set before it is used. The endpoint is looked
+// up in the metadata when it is needed. If that fails, the error is one of
+// [Provider.Metadata], or wraps [errors.ErrUnsupported].
 func (c *Client) UserInfoSource(src oauth2.TokenSource) *authtrip.UserInfoSource {
 	u := &authtrip.UserInfoSource{
 		Source:  src,

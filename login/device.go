@@ -30,10 +30,9 @@ const (
 	maxDeviceLife = time.Hour
 )
 
-// DeviceAuth begins a login on another device (RFC 8628): the user opens the
-// answer's VerificationURI there and types its UserCode. [Client.DeviceToken]
-// waits for that. Of req, Scopes, AddScopes, Resources, AuthorizationDetails and Params
-// count.
+// DeviceAuth begins a login on another device (RFC 8628): the user opens the result's
+// VerificationURI there and types its UserCode. [Client.DeviceToken] waits for that. Only
+// Scopes, AddScopes, Resources, AuthorizationDetails and Params of req are used.
 //
 // It blocks until the answer is there or ctx ends. Its errors are those of
 // [Provider.Metadata], *[EndpointError], and plain ones that name the field that
@@ -131,9 +130,10 @@ func (c *Client) checkDevice(d *oauth2.DeviceAuthResponse) error {
 // DeviceToken waits until the user has logged in on the other device, and
 // returns the session. req is that of [Client.DeviceAuth]; it may be nil.
 //
-// It blocks until then, until the code expires, or until ctx ends. It polls as often as the
-// server allows, and again after a lost answer. If the user denies the login, or the code
-// expires, the error is an *[AuthorizationError]: access_denied or expired_token.
+// It blocks until then, until the code expires, or until ctx ends. It polls as often as
+// the server allows, and polls again after a lost answer. If the user denies the login,
+// or the code expires, the error is an *[AuthorizationError]: access_denied or
+// expired_token.
 func (c *Client) DeviceToken(ctx context.Context, d *oauth2.DeviceAuthResponse, req *AuthRequest) (*Session, error) {
 	if d == nil || d.DeviceCode == "" {
 		return nil, errors.New("login: DeviceToken: the device code is empty")

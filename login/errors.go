@@ -11,8 +11,8 @@ import (
 	"example.com/authtrip/internal/wire"
 )
 
-// A CheckError means that something failed a check: a redirect that does not belong to this
-// login, an ID token of another user, metadata of another issuer. Nothing of it is used or
+// A CheckError means that a check failed: a redirect does not belong to this login, an ID
+// token is of another user, metadata is of another issuer. What failed is not used or
 // kept.
 //
 // Its text names the check and holds no value. Want and Got are for operators;
@@ -21,7 +21,7 @@ type CheckError struct {
 	// Check is what was compared, such as "state", "iss", "metadata issuer",
 	// "id_token aud" or "token_type".
 	Check string
-	// Want and Got are the two sides of the comparison, Got cut to 200 bytes.
+	// Want and Got are the two sides of the comparison. Got is cut to 200 bytes.
 	Want, Got string
 	// Reason says in words what is wrong.
 	Reason string
@@ -60,8 +60,8 @@ type AuthorizationError struct {
 	// Code is the server's error code, such as "access_denied" or
 	// "login_required"; "unprintable" where it sent something else.
 	Code string
-	// Description is what the server said beside it, cut and cleaned. It may name
-	// a user and was carried by the browser: show it as text, or not at all.
+	// Description is what the server said beside it, cut and cleaned. It came through the
+	// browser, and may name a user: show it as text, or not at all.
 	Description string
 }
 

@@ -216,6 +216,126 @@ func ExampleHandlers_Logout() {
 	// logged out: true
 }
 
+// A page with two providers has a client for each, with a redirect URL of its own.
+func ExampleHandlers_clients() {
+	issuer, browser := exampleServer()
+	other, _ := exampleServer()
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+
+	var user, loggedInAt string // in the application's own session
+	clients := map[string]*login.Client{
+		issuer: {Provider: &login.Provider{Issuer: issuer}, ID: "my-app", RedirectURL: app.URL + "/callback/one"},
+		other:  {Provider: &login.Provider{Issuer: other}, ID: "my-app", RedirectURL: app.URL + "/callback/other"},
+	}
+	h := &login.Handlers{
+		Clients: func(r *http.Request, tx *login.Transaction) (*login.Client, error) {
+			switch {
+			case tx != nil: // the callback: the server at which this login began
+				return clients[tx.Issuer], nil
+			case r.Method == http.MethodPost: // the logout: the server of the session
+				return clients[loggedInAt], nil
+			}
+			return clients[r.FormValue("at")], nil // the link: /login?at=https://login.example
+		},
+		OnLogin: func(_ http.ResponseWriter, _ *http.Request, s *login.Session) error {
+			// Keep both in the application's own session.
+			user, loggedInAt = s.IDToken.Key(), s.IDToken.Issuer
+			return nil
+		},
+	}
+	mux.HandleFunc("GET /login", h.Login)
+	mux.HandleFunc("/callback/", h.Callback)
+	mux.HandleFunc("POST /logout", h.Logout)
+
+	users := make(map[string]bool)
+	for _, at := range []string{issuer, other} {
+		if err := browser(context.Background(), app.URL+"/login?at="+url.QueryEscape(at)); err != nil {
+			fmt.Println(err)
+		}
+		users[user] = true
+		fmt.Println("logged in where asked for:", loggedInAt == at)
+	}
+	fmt.Println("users:", len(users)) // alice at one is not alice at the other
+	// Output:
+	// logged in where asked for: true
+	// logged in where asked for: true
+	// users: 2
+}
+
+// The server says that a session has ended, and the application ends its own.
+func ExampleBackChannelLogout() {
+	issuer, browser := exampleServer()
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+
+	client := &login.Client{
+		Provider:    &login.Provider{Issuer: issuer},
+		ID:          "my-app",
+		RedirectURL: app.URL + "/callback",
+	}
+	users := &authtrip.Sources{Each: authtrip.Source{Refresher: client.RefreshToken(), Store: new(authtrip.MemoryStore)}}
+	// In an application a table of its database, with the columns key, sid and subject.
+	var table [][3]string
+	remember := func(key, sid, subject string) error {
+		table = append(table, [3]string{key, sid, subject})
+		return nil
+	}
+	keysOf := func(sid, subject string) (keys []string) {
+		for _, row := range table {
+			if sid == row[1] || sid == "" && subject == row[2] {
+				keys = append(keys, row[0])
+			}
+		}
+		return keys
+	}
+	h := &login.Handlers{
+		Client: client,
+		OnLogin: func(_ http.ResponseWriter, r *http.Request, s *login.Session) error {
+			var claims struct{ SID string }
+			if err := s.IDToken.Claims(&claims); err != nil {
+				return err
+			}
+			if err := remember(s.ID, claims.SID, s.IDToken.Subject); err != nil {
+				return err
+			}
+			return users.Source(s.ID).SetToken(r.Context(), s.Token)
+		},
+	}
+	mux.HandleFunc("GET /login", h.Login)
+	mux.HandleFunc("/callback", h.Callback)
+	mux.Handle("POST /backchannel-logout", &login.BackChannelLogout{
+		Client: client,
+		OnLogout: func(ctx context.Context, t *login.LogoutToken) error {
+			for _, key := range keysOf(t.SessionID, t.Subject) {
+				// End the application's own session here.
+				if _, err := users.Source(key).Forget(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+
+	if err := browser(context.Background(), app.URL+"/login"); err != nil {
+		fmt.Println(err)
+	}
+	// An administrator ends the session at the server.
+	resp, err := http.PostForm(issuer+"/end", url.Values{"client_id": {"my-app"}, "uri": {app.URL + "/backchannel-logout"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	_, err = users.Source(table[0][0]).Token()
+	fmt.Println("logged out:", errors.Is(err, authtrip.ErrLoggedOut))
+	// Output:
+	// the application answers 200 OK
+	// logged out: true
+}
+
 // A service in Kubernetes has no secret: the cluster signs who it is, in a file that
 // the kubelet writes anew before it expires.
 func ExampleClient_workloadIdentity() {
@@ -279,21 +399,36 @@ func exampleServer() (issuer string, browser func(context.Context, string) error
 		back := url.Values{"code": {q.Get("client_id") + " " + q.Get("nonce")}, "state": {q.Get("state")}}
 		http.Redirect(w, r, q.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
 	})
-	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
-		var client, nonce string
-		_, _ = fmt.Sscan(r.FormValue("code"), &client, &nonce)
+	// signed is a token of this server about alice and her session, with one claim more.
+	signed := func(audience, claim string, value any) string {
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
 		if err != nil {
 			panic(err)
 		}
 		now := time.Now()
-		idToken, err := jwt.Signed(signer).Claims(map[string]any{
-			"iss": server.URL, "sub": "alice", "aud": client, "nonce": nonce, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		raw, err := jwt.Signed(signer).Claims(map[string]any{
+			"iss": server.URL, "sub": "alice", "sid": "s1", "aud": audience, claim: value, "jti": rand.Text(),
+			"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 		}).Serialize()
 		if err != nil {
 			panic(err)
 		}
+		return raw
+	}
+	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
+		var client, nonce string
+		_, _ = fmt.Sscan(r.FormValue("code"), &client, &nonce)
+		idToken := signed(client, "nonce", nonce)
 		answer(map[string]any{"access_token": "secret", "token_type": "Bearer", "expires_in": 300, "id_token": idToken})(w, r)
+	})
+	mux.HandleFunc("POST /end", func(_ http.ResponseWriter, r *http.Request) {
+		events := map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}
+		resp, err := http.PostForm(r.FormValue("uri"), url.Values{"logout_token": {signed(r.FormValue("client_id"), "events", events)}})
+		if err != nil {
+			panic(err)
+		}
+		defer resp.Body.Close()
+		fmt.Println("the application answers", resp.Status)
 	})
 	mux.HandleFunc("POST /revoke", func(_ http.ResponseWriter, r *http.Request) {
 		fmt.Println("revoked:", r.FormValue("token_type_hint"))

@@ -29,11 +29,11 @@ type Session struct {
 	Token *oauth2.Token
 	// IDToken says who has logged in. It is nil if openid was not asked for.
 	IDToken *IDToken
-	// Scopes are what was granted; where the server does not say, what was asked
-	// for (RFC 6749, section 5.1).
+	// Scopes are what was granted. If the server does not say, they are what was asked for
+	// (RFC 6749, section 5.1).
 	Scopes []string
-	// Resources are what was asked for (RFC 8707). A refresh asks for the same: they
-	// are noted in the Token's Extra.
+	// Resources are what was asked for (RFC 8707). They are also in the Token's Extra, so
+	// that a refresh asks for the same.
 	Resources []string
 	// AuthorizationDetails are what was granted (RFC 9396, section 7), as JSON; nil if the
 	// server does not say.
@@ -53,11 +53,11 @@ func (s Session) LogValue() slog.Value { return slog.StringValue("login.Session{
 // string or a *[url.URL], or the *[http.Request] of the callback: a GET, or the POST of a
 // form ([AuthRequest.FormPost]).
 //
-// tx is good for one response that has its state: after that, also if Exchange fails, begin
-// a new login. A code is never sent twice. While the code is being redeemed the call ignores
-// the end of ctx and takes 30 seconds at most, as the answer could not be had again (Rule
-// 65). Its errors are described in the package comment: a *[CheckError] if a check failed,
-// an *[AuthorizationError] if the server or the user denied the login.
+// tx is good for one response with its state. After that begin a new login, also if
+// Exchange failed. A code is never sent twice. While the code is being redeemed the call
+// ignores the end of ctx, as the answer cannot be got again, and takes 30 seconds at most
+// (Rule 65). Its errors are described in the package comment: a *[CheckError] if a check
+// failed, an *[AuthorizationError] if the server or the user denied the login.
 func (c *Client) Exchange(ctx context.Context, tx *Transaction, response any) (*Session, error) {
 	m, err := c.prepare(ctx, tx)
 	if err != nil {
@@ -191,13 +191,14 @@ func rawIDToken(tok *oauth2.Token) (string, error) {
 	return "", &CheckError{Check: "id_token", Reason: "is not a string"}
 }
 
-// RefreshToken returns the refresher of a session's [authtrip.Source]. A refreshed ID token
-// is verified and compared with the one before it: if it names another user, the refresh is
-// an error (OpenID Connect Core 1.0, section 12.2). If the server's keys are unavailable,
-// its signature is not checked, so that the new token is not lost: it came from the token
-// endpoint over TLS (section 3.1.3.7). A token of an unknown type is kept for its refresh
-// token, and no request is sent with it. The refresh asks for the resources that the login
-// asked for, and for those of the Client where the token does not say.
+// RefreshToken returns the refresher of a session's [authtrip.Source]. A refreshed ID
+// token is verified and compared with the one before it: if it names another user, the
+// refresh is an error (OpenID Connect Core 1.0, section 12.2). If the server's keys are
+// unavailable, its signature is not checked, and the new token is not lost. It came from
+// the token endpoint over TLS (section 3.1.3.7). A token of an unknown type is kept for
+// its refresh token, and no request is sent with it. The refresh asks for the resources
+// that the login asked for. If the token does not name them, it asks for those of the
+// Client.
 func (c *Client) RefreshToken() authtrip.Refresher {
 	return refresher{client: c, refresh: func(ctx context.Context, old *oauth2.Token) (*oauth2.Token, error) {
 		switch { // whatever the provider says

@@ -15,11 +15,11 @@ import (
 type Profile string
 
 // FAPI2 is the FAPI 2.0 Security Profile, section 5.3.3 (and what it asks of a server in
-// 5.3.2): requests are pushed (RFC 9126), the server takes S256 and says in its
-// metadata that the response names it (RFC 9207), the client authenticates itself with
+// 5.3.2): requests are pushed (RFC 9126), the server takes S256 and says in its metadata
+// that the response names it (RFC 9207), the client authenticates itself with
 // private_key_jwt or a certificate, and tokens are bound by DPoP or a certificate.
-// Signatures are PS256, ES256 or EdDSA, those of the server too, and RSA keys have 2048 bits. What the metadata does not say, the server does not
-// have.
+// Signatures are PS256, ES256 or EdDSA, those of the server too, and RSA keys have 2048
+// bits. If the metadata does not name a part, the server does not have it.
 const FAPI2 Profile = "fapi2"
 
 // fapiAlgs are those of the profile, section 5.4.

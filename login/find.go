@@ -12,25 +12,26 @@ import (
 	"example.com/authtrip/internal/origin"
 )
 
-// ErrNoMetadata is the error of [Finder.Find] for an API that says nothing about itself.
+// ErrNoMetadata is the error of [Finder.Find] for an API that publishes no metadata.
 var ErrNoMetadata = errors.New("login: the API has no resource metadata")
 
 // A Finder finds out what an API says about itself (RFC 9728) after it has rejected a
-// request. It keeps nothing, so that an API which has moved to another server is noticed;
-// [Resource] is for an API whose metadata is known to stay.
+// request. It keeps nothing, so it notices that an API has moved to another server.
+// [Resource] is for an API whose metadata does not change.
 //
 // Only URL is required. It is safe for concurrent use and must not be modified after
 // first use.
 type Finder struct {
 	// URL is what was requested: the API's identifier.
 	URL string
-	// AllowParent takes metadata of a resource that URL is a part of, on the same
-	// origin: https://api.example for https://api.example/v1. RFC 9728, section 3.3 asks
-	// for URL itself; APIs of the Model Context Protocol often name their origin. Set
-	// it only where all of an origin belongs to one owner.
+	// AllowParent accepts metadata of a resource that URL is a part of, on the same origin:
+	// https://api.example for https://api.example/v1. RFC 9728, section 3.3 asks for URL
+	// itself; APIs of the Model Context Protocol often name their origin. Set it only where
+	// all of an origin belongs to one owner.
 	AllowParent bool
-	// HTTPClient sends the requests. If nil, one of the zero [Guard] does, and one that
-	// allows loopback if URL is there. Redirects are errors whatever it says.
+	// HTTPClient sends the requests. If nil, the client of a zero [Guard] does. If URL is on
+	// a loopback address, the Guard allows loopback. A redirect is an error, even if the
+	// client allows it.
 	HTTPClient *http.Client
 	// AllowInsecureHTTP permits plain http beyond loopback addresses. Setting this lets
 	// whoever is on the way choose the server.
@@ -41,9 +42,9 @@ type Finder struct {
 // /.well-known with the path of URL, then without it. Rule 68. all are the challenges of
 // the response, and may be nil.
 //
-// It blocks until there is an answer, half a minute at most, or ctx ends. Metadata of another resource is a
-// *[CheckError], and none at all is [ErrNoMetadata]; else its errors are *[EndpointError], and plain ones that
-// name the field.
+// It blocks until there is an answer, half a minute at most, or ctx ends. If the metadata
+// is of another resource, the error is a *[CheckError]. If there is none, it is
+// [ErrNoMetadata]. Other errors are *[EndpointError], and plain ones that name the field.
 func (f *Finder) Find(ctx context.Context, all []authtrip.Challenge) (*ResourceMetadata, error) {
 	id, err := checkURL("Finder.URL", f.URL, true, f.AllowInsecureHTTP)
 	if err != nil {
@@ -116,8 +117,8 @@ func partOf(resource string, id *url.URL) bool {
 	return strings.HasPrefix(path, parent) && !strings.Contains(path, "/../") && !strings.Contains(path, "/./")
 }
 
-// A StepUpError says that another login would not help: the API wants scopes that the
-// session was asked for already, or has wanted more too often.
+// A StepUpError means that another login would not help. The API wants scopes that an
+// earlier login asked for already, or it has asked for more too often.
 type StepUpError struct {
 	Scope string // of the challenge, as the API wrote it; show it as text
 	Tries int    // how many there were
@@ -127,10 +128,10 @@ func (e *StepUpError) Error() string {
 	return fmt.Sprintf("login: step-up: the API wants more scope after %d tries, and asking again would not help", e.Tries)
 }
 
-// Widen returns the scopes to ask for after a challenge: asked, those that the session was
-// asked for before, with those of the challenge. Rule 67. It is a *[StepUpError] if that
-// is nothing new, or after three tries, so that an API which is never content does not keep a user busy. tries
-// is how many there were for one request.
+// Widen returns the scopes to ask for after a challenge: those in asked, which earlier
+// logins of the session asked for, and those of the challenge. Rule 67. tries is how many
+// step-ups there were for this request. If the scopes are nothing new, or after three
+// tries, the error is a *[StepUpError]: the user is not sent to login after login.
 func Widen(asked []string, ch authtrip.Challenge, tries int) ([]string, error) {
 	const most = 3
 	all := union(append([]string{}, asked...), strings.Fields(ch.Scope))

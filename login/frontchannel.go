@@ -19,11 +19,10 @@ import (
 type FrontChannelLogout struct {
 	// Client is the application.
 	Client *Client
-	// Clients, if set, returns the client whose issuer that is, nil where there is none.
+	// Clients, if set, returns the client of an issuer, nil if there is none.
 	Clients func(r *http.Request, issuer string) (*Client, error)
-	// OnLogout ends the one session of that issuer and sid, as it is among the claims of its
-	// ID token, and nothing else: any page that the user opens, and that knows the sid, can
-	// make this request.
+	// OnLogout ends the one session with that issuer and sid (a claim of its ID token), and
+	// no other. Any page that the user opens can make this request, if it knows the sid.
 	OnLogout func(w http.ResponseWriter, r *http.Request, issuer, sid string) error
 	// OnError, if set, is told why a logout was not done.
 	OnError func(r *http.Request, err error)

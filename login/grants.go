@@ -44,10 +44,10 @@ func (c *Client) JWTBearer(req *TokenRequest, assertion func(context.Context) (s
 	})
 }
 
-// TokenExchange returns the refresher that trades somebody's token for another
-// one (RFC 8693). subject is called for each request and returns the token and
-// its type, such as urn:ietf:params:oauth:token-type:access_token. What comes may be
-// no access token: its token_type is N_A then, and no request is sent with it.
+// TokenExchange returns the refresher that trades somebody's token for another one (RFC
+// 8693). subject is called for each request and returns the token and its type, such as
+// urn:ietf:params:oauth:token-type:access_token. The result need not be an access token.
+// Its token_type is N_A then, and no request is sent with it.
 func (c *Client) TokenExchange(req *TokenRequest, subject func(context.Context) (token, tokenType string, err error)) authtrip.Refresher {
 	return c.refresher("urn:ietf:params:oauth:grant-type:token-exchange", req, func(ctx context.Context, form url.Values) error {
 		token, tokenType, err := subject(ctx)

@@ -16,8 +16,8 @@ var ErrForbiddenAddress = errors.New("login: the address is on a network that th
 
 // A Guard makes clients for URLs that somebody else has named: an API its metadata, the
 // metadata its authorization server. They connect to public addresses only. Each address
-// is looked at when it is connected to, after its name was resolved, so that it does not
-// matter what the name resolved to before.
+// is checked when the client connects to it, after its name was resolved. What the name
+// resolved to before does not matter.
 //
 // The zero value allows no special network. It must not be modified after first use.
 type Guard struct {
@@ -25,17 +25,17 @@ type Guard struct {
 	Loopback bool
 	// Networks are allowed as well, such as 10.0.0.0/8 for servers of a company.
 	Networks []netip.Prefix
-	// Base has the settings of the client's Transport, such as its TLS. Its dial
-	// functions and its Proxy are not used: a proxy resolves names where nobody looks at the
-	// address. If nil, it is [http.DefaultTransport].
+	// Base has the settings of the client's Transport, such as its TLS. Its dial functions
+	// and its Proxy are not used: a proxy resolves names itself, and the address could not
+	// be checked. If nil, it is [http.DefaultTransport].
 	Base *http.Transport
 
 	resolver *net.Resolver // of tests; nil is the system's
 }
 
-// Client returns a new client. It follows no redirects, waits a minute at most for the end
-// of an answer, and keeps connections of its own: one is enough for a program. Its
-// requests to addresses that are not allowed fail with [ErrForbiddenAddress].
+// Client returns a new client. It follows no redirects, and waits a minute at most for
+// the end of an answer. It keeps its own connections, so make one for the whole program.
+// Its requests to addresses that are not allowed fail with [ErrForbiddenAddress].
 func (g *Guard) Client() *http.Client {
 	base := g.Base
 	if base == nil {

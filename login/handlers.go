@@ -30,10 +30,10 @@ import (
 type Handlers struct {
 	// Client is the application; required, unless Clients is set.
 	Client *Client
-	// Clients, if set, chooses the client in its place: an application with several
-	// servers, or tenants, has one for each. tx is nil for a login that begins and for a
-	// logout, where r says which; at the callback it is the login that was begun, and its
-	// Issuer and ClientID are those of the client to return.
+	// Clients, if set, chooses the client in its place: an application with several servers,
+	// or tenants, has one for each. When a login begins, and at a logout, tx is nil: r says
+	// which client. At the callback tx is the login that was begun: return the client with
+	// its Issuer and ClientID.
 	Clients func(r *http.Request, tx *Transaction) (*Client, error)
 	// Transactions carries logins over to Callback. If nil, they are kept in this
 	// process's memory.
@@ -44,26 +44,27 @@ type Handlers struct {
 	// OnLogin is called when a user has logged in, before the browser is sent on; required.
 	// It begins the application's own session, with a new session ID. It may set headers of
 	// w, such as a cookie, and must not write a body. If it returns an error the login has
-	// failed, and its tokens are revoked. If a browser asks again while its login is redeemed
-	// (a reload, a double click), it is called for each of these requests, with the same
-	// Session: name the application's session by Session.ID or by the user. never by two names.
+	// failed, and its tokens are revoked. If a browser asks again while its login is
+	// redeemed (a reload, a double click), it is called for each of these requests, with the
+	// same Session. So name the application's session by Session.ID or by the user: it must
+	// have one name.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
-	// OnLogout ends the application's own session and returns the session's token, which is
-	// then revoked and named to the server. It may set headers of w, and must not write a
-	// body. A nil token means that nobody was logged in. If OnLogout is nil, Logout only
-	// sends the browser to the server.
+	// OnLogout ends the application's own session and returns the session's token. The token
+	// is then revoked, and its ID token is sent to the server. It may set headers of w, and
+	// must not write a body. A nil token means that nobody was logged in. If OnLogout is
+	// nil, Logout only sends the browser to the server.
 	OnLogout func(w http.ResponseWriter, r *http.Request) (*oauth2.Token, error)
 	// OnError answers where a login or logout failed. If nil, a plain page does,
 	// with the status of [StatusCode].
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 	// Home is where the browser goes if it came from nowhere. If "", it is /.
 	Home string
-	// LoggedOutURL is where the server sends the browser after a logout,
-	// registered with it. If "", the server decides. [Handlers.LoggedOut] can be there.
+	// LoggedOutURL is where the server sends the browser after a logout. Register it with
+	// the server. If "", the server decides. [Handlers.LoggedOut] can be there.
 	LoggedOutURL string
-	// LogoutRequest returns what a logout says at the server; tok is what OnLogout has
-	// returned. If nil, it says what is known. RedirectURL, State and IDToken
-	// are set by Logout where they are "".
+	// LogoutRequest returns what a logout tells the server; tok is what OnLogout has
+	// returned. If nil, it tells what is known. Logout sets RedirectURL, State and IDToken
+	// if they are "".
 	LogoutRequest func(r *http.Request, tok *oauth2.Token) (*LogoutRequest, error)
 
 	memory   Transactions
@@ -74,8 +75,8 @@ type Handlers struct {
 // logoutTimeout bounds what a user waits for the revocation.
 const logoutTimeout = 5 * time.Second
 
-// Login sends the browser to the server. The query's return_to is a path of this
-// application, where the browser goes in the end; anything else is ignored.
+// Login sends the browser to the server. In the end the browser goes to the query's
+// return_to, if that is a path of this application. Anything else is ignored.
 func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet {
@@ -92,8 +93,8 @@ func (h *Handlers) Login(w http.ResponseWriter, r *http.Request) {
 
 // Initiate is [Handlers.Login] for a login that another site begins (OpenID Connect Core
 // 1.0, section 4): the page that is registered as the initiate_login_uri. iss must be the
-// client's issuer; login_hint is passed on, and the browser goes to target_link_uri in the
-// end if that is a page of this application.
+// client's issuer. login_hint is passed on. In the end the browser goes to
+// target_link_uri, if that is a page of this application.
 func (h *Handlers) Initiate(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
@@ -204,9 +205,9 @@ func (h *Handlers) check() error {
 //
 // A code is redeemed even if the browser goes away. If the browser repeats its request
 // while the first one is under way, or within half a minute after it went away, it gets
-// the result. A login that has taken too long begins again at the page where it began, with
-// its return_to, and so does one that had been answered, if its cookie comes once more.
-// Without the cookie the callback is an error.
+// the result. A login that has taken too long begins again at the page where it began,
+// with its return_to. So does a login that was answered before, if its cookie comes once
+// more. Without the cookie the callback is an error.
 func (h *Handlers) Callback(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
@@ -297,8 +298,9 @@ func (h *Handlers) exchange(ctx context.Context, r *http.Request, c *Client, f *
 	return c.Exchange(ctx, f.tx, r)
 }
 
-// Logout ends the session, here and at the server; OnEvent tells of a failed revocation. It takes a POST from a page of
-// this application and nothing else, so that no other site can log users out.
+// Logout ends the session, here and at the server; OnEvent tells of a failed revocation.
+// It accepts only a POST from a page of this application, so no other site can log users
+// out.
 func (h *Handlers) Logout(w http.ResponseWriter, r *http.Request) {
 	private(w)
 	if r.Method != http.MethodPost {

@@ -14,12 +14,12 @@ import (
 // what it was registered with before, by the URL of its [ClientDocument], or by registering
 // itself, in that order. Rule 70. What one issuer gave goes to no other.
 //
-// The zero value knows no way. It is safe for concurrent use, must not be copied, and its
-// fields must not be modified after first use.
+// The zero value has none of these ways. It is safe for concurrent use, must not be
+// copied, and its fields must not be modified after first use.
 type Identity struct {
 	// Registered, if set, returns the client that was registered with an issuer before, and
-	// nil if there is none. Its Provider is set by the Identity. The issuer may come from a stranger:
-	// look at it before you return a secret.
+	// nil if there is none. Its Provider is set by the Identity. The issuer may come from a
+	// stranger: check it before you return a secret.
 	Registered func(ctx context.Context, issuer string) (*Client, error)
 	// DocumentURL is the client_id of a [ClientDocument], for servers that take one. ""
 	// if there is none.
@@ -36,14 +36,15 @@ type Identity struct {
 	turns  map[string]chan struct{} // by issuer: of each one registration at a time
 }
 
-// Client returns the client at p. complete, if not nil, fills in what a registration needs
-// beyond Metadata, such as redirect URIs; again says that the kept registration is of no use any more.
+// Client returns the client at p. complete, if not nil, fills in what a registration
+// needs beyond Metadata, such as redirect URIs. again means that the kept registration is
+// of no use any more.
 //
-// The registration is nil where the client did not register itself. Keep it with a session: it serves
-// where Cache has lost it.
+// The registration is nil if the client did not register itself. Keep it with a session:
+// it is used if Cache has lost it.
 //
-// It blocks while the server is asked. Its errors are those of [Provider.Register]; where no way
-// is left, one that wraps [errors.ErrUnsupported] says what to do.
+// It blocks while the server is asked. Its errors are those of [Provider.Register]; if no
+// way is left, one that wraps [errors.ErrUnsupported] says what to do.
 func (id *Identity) Client(ctx context.Context, p *Provider, complete func(*ClientMetadata), again bool) (*Client, *Registration, error) {
 	m, err := p.Metadata(ctx)
 	if err != nil {
@@ -146,8 +147,8 @@ func registrableMethod(offered []string) string {
 	return ""
 }
 
-// Choose returns which of an API's authorization servers to use: the one that a session is of
-// already, then one with which the program is registered, then the first. current is "" if there
+// Choose returns which of an API's authorization servers to use: that of the session,
+// else one with which the program is registered, else the first. current is "" if there
 // is no session.
 func (id *Identity) Choose(ctx context.Context, issuers []string, current string) (string, error) {
 	if len(issuers) == 0 {

@@ -26,9 +26,9 @@ type IDToken struct {
 	Audience        []string
 	IssuedAt        time.Time
 	Expiry          time.Time
-	// AuthTime is when the user typed a password, zero if the server did not say.
+	// AuthTime is when the user authenticated; zero if the server did not say.
 	AuthTime time.Time
-	// ACR and AMR say how; "" and nil if the server did not.
+	// ACR and AMR say how; "" and nil if the server did not say.
 	ACR string
 	AMR []string
 

@@ -18,8 +18,8 @@ import (
 type Introspection struct {
 	// Active reports whether the token is valid. If it is not, nothing else is set.
 	Active bool
-	// Scopes, ClientID, Subject and Issuer are those of the token, zero where the
-	// server did not say.
+	// Scopes, ClientID, Subject and Issuer are those of the token; zero if the server did
+	// not say.
 	Scopes            []string
 	ClientID, Subject string
 	Issuer            string
@@ -49,10 +49,9 @@ const (
 // Introspect asks the server about a token (RFC 7662). An answer that is a signed
 // JWT is verified (RFC 9701).
 //
-// It blocks until the answer is there or ctx ends. Its errors are
-// *[EndpointError], *[CheckError] for a JWT that is not as it has to be, and those
-// of [Provider.Metadata]; one that wraps [errors.ErrUnsupported] says that the
-// server cannot do it.
+// It blocks until the answer is there or ctx ends. Its errors are *[EndpointError],
+// *[CheckError] for a JWT that fails a check, and those of [Provider.Metadata]. An error
+// that wraps [errors.ErrUnsupported] means that the server cannot do it.
 func (c *Client) Introspect(ctx context.Context, token string) (*Introspection, error) {
 	if token == "" {
 		return nil, errors.New("login: Introspect: the token is empty")

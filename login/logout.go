@@ -11,8 +11,8 @@ import (
 // A LogoutRequest is what a logout tells the server. The zero value, and nil, tell it
 // nothing but the client.
 type LogoutRequest struct {
-	// IDToken is the raw ID token of the session that is to end. The server asks
-	// the user whether to log out where it is "".
+	// IDToken is the raw ID token of the session that is to end. If it is "", the server
+	// asks the user whether to log out.
 	IDToken string
 	// RedirectURL is where the user comes back to, registered with the server.
 	RedirectURL string
@@ -23,7 +23,7 @@ type LogoutRequest struct {
 	// UILocales are the languages for the user, best first.
 	UILocales []string
 	// Params are further parameters, such as returnTo or logout_uri for servers with a
-	// logout of their own kind. One that has a field above cannot be among them.
+	// logout of their own kind. A parameter that has a field above cannot be among them.
 	Params url.Values
 	// Endpoint is where to log out at a server whose metadata does not say. If "", it is
 	// the end_session_endpoint.
@@ -36,9 +36,9 @@ func (r LogoutRequest) Format(s fmt.State, _ rune) { blank(s, "login.LogoutReque
 // LogValue implements [slog.LogValuer]: it logs nothing that is in r.
 func (r LogoutRequest) LogValue() slog.Value { return slog.StringValue("login.LogoutRequest{…}") }
 
-// LogoutURL returns the URL to send the user to, so that the session at the
-// server ends (OpenID Connect RP-Initiated Logout 1.0, section 2). The
-// application's own session has to be ended by the application.
+// LogoutURL returns the URL to send the user to, to end the session at the server (OpenID
+// Connect RP-Initiated Logout 1.0, section 2). The application has to end its own session
+// itself.
 //
 // Its errors are those of [Provider.Metadata]; one that wraps
 // [errors.ErrUnsupported] says that the server cannot do it.

@@ -18,18 +18,17 @@ import (
 // Loopback logs in the user of a command-line program: it opens the browser, and waits on a
 // port of a loopback address for it to come back (RFC 8252, section 7.3).
 //
-// Only Client is required; its RedirectURL does not matter. Each call of Login is
-// on its own, so that a Loopback is safe for concurrent use. It must not be
-// modified after first use.
+// Only Client is required; its RedirectURL does not matter. Calls of Login share nothing,
+// so a Loopback is safe for concurrent use. It must not be modified after first use.
 type Loopback struct {
 	// Client is the program; required. It is usually a public one.
 	Client *Client
 	// Request is what the login asks for, beyond what the Client does.
 	Request *AuthRequest
-	// Addr is where to wait, a loopback address. If "", it is any free port of
-	// 127.0.0.1, or of [::1] where there is no other. A server that wants the port
-	// registered needs it here. localhost, such as localhost:0, is for a server that
-	// takes no address: it is the redirect URL's host then, and both are listened on.
+	// Addr is where to wait, a loopback address. If "", it is any free port of 127.0.0.1, or
+	// of [::1] if that is the only one. Set it if the server wants the port registered. Set
+	// localhost, such as localhost:0, if the server accepts no address: it is the host of
+	// the redirect URL then, and both addresses are listened on.
 	Addr string
 	// Path is that of the redirect URL. If "", it is /callback.
 	Path string

@@ -72,8 +72,8 @@ type Metadata struct {
 	raw json.RawMessage
 }
 
-// Claims decodes all members into v, as [json.Unmarshal] does: what has no field
-// above is found there. Metadata that was described by hand has none.
+// Claims decodes all members into v, as [json.Unmarshal] does, also those without a field
+// above. A literal has none.
 func (m *Metadata) Claims(v any) error {
 	if len(m.raw) == 0 {
 		return errors.New("login: metadata was described by hand and has no further members")

@@ -46,16 +46,17 @@ type Provider struct {
 	// Tenants must take the tid. Issuer says where the metadata is, such as
 	// https://login.microsoftonline.com/organizations/v2.0. If "", there is one issuer.
 	TenantIssuer string
-	// Tenants reports whether users of a tenant may log in; required with TenantIssuer,
-	// as anybody can make a tenant.
+	// Tenants reports whether users of a tenant may log in. It is required with
+	// TenantIssuer, as anybody can make a tenant.
 	Tenants func(tenant string) bool
-	// TTL is how long metadata and keys are good. If 0, it is an hour; negative
-	// means for ever. A signature of an unknown key is a reason to ask for the
-	// keys sooner, but not more often than every 30 seconds.
+	// TTL is how long metadata and keys are good. If 0, it is an hour; negative means for
+	// ever. If a signature has an unknown key, the keys are fetched sooner, but not more
+	// often than every 30 seconds.
 	TTL time.Duration
-	// Cache, if set, keeps metadata and keys for the next start of the program, so that it
-	// need not wait for the server. Their age counts on. Anybody who can write to the Cache
-	// can be the server: see [authtrip.SealedCache]. A Cache that fails is ignored.
+	// Cache, if set, keeps metadata and keys for the next start of the program, which then
+	// need not wait for the server. TTL counts from when they were fetched. Anybody who can
+	// write to the Cache can be the server: see [authtrip.SealedCache]. A Cache that fails
+	// is ignored.
 	Cache authtrip.Cache
 	// HTTPClient sends the requests. If nil, one with the [http.DefaultTransport] does.
 	// Redirects are never followed.
@@ -64,9 +65,9 @@ type Provider struct {
 	// addresses, for the issuer, the endpoints and the redirect URL. Setting this sends
 	// secrets and tokens in clear text, and lets an attacker on the network be the server.
 	AllowInsecureHTTP bool
-	// OnEvent, if set, is told what became of reading metadata and keys, and of a
-	// revocation by [Handlers] that failed. It is
-	// called synchronously, with no lock held, from several goroutines at once.
+	// OnEvent, if set, is told of fetched metadata and keys, and of a revocation by
+	// [Handlers] that failed. It is called synchronously, with no lock held, from several
+	// goroutines at once.
 	OnEvent func(authtrip.Event)
 
 	metadata document[*Metadata]
@@ -80,12 +81,12 @@ const (
 	// EventMetadataRefreshed and EventKeysRefreshed: a copy was fetched.
 	EventMetadataRefreshed authtrip.EventKind = "metadata_refreshed"
 	EventKeysRefreshed     authtrip.EventKind = "keys_refreshed"
-	// EventMetadataFailed and EventKeysFailed: a fetch failed; the last good
-	// copy, if there is one, serves.
+	// EventMetadataFailed and EventKeysFailed: a fetch failed. The last good copy is used,
+	// if there is one.
 	EventMetadataFailed authtrip.EventKind = "metadata_failed"
 	EventKeysFailed     authtrip.EventKind = "keys_failed"
-	// EventRevocationFailed: the server was not told of the end of a token, at a logout or
-	// after a login that was turned down. The token stays good there until it expires.
+	// EventRevocationFailed: a token could not be revoked, at a logout or after a login that
+	// OnLogin turned down. The server accepts it until it expires.
 	EventRevocationFailed authtrip.EventKind = "revocation_failed"
 )
 

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// Providers are those of an application with many issuers, each made when it is first asked
-// for. At most Max are kept: the one that was unused the longest is dropped, and made again
-// when it is needed.
+// Providers are those of an application with many issuers, each made when it is first
+// asked for. At most Max are kept. The one that was unused the longest is dropped, and
+// made again when it is needed.
 //
 // The zero value is ready to use. It is safe for concurrent use, must not be copied, and
 // its fields must not be modified after first use.

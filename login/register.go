@@ -22,7 +22,7 @@ import (
 )
 
 // ClientMetadata is what a client says about itself: to register (RFC 7591, section 2),
-// and in a client ID metadata document. A member that is not there is left to the server.
+// and in a client ID metadata document. If a member is not there, the server decides.
 type ClientMetadata struct {
 	RedirectURIs            []string        `json:"redirect_uris,omitempty"`
 	TokenEndpointAuthMethod string          `json:"token_endpoint_auth_method,omitempty"`
@@ -75,11 +75,11 @@ func (m *ClientMetadata) check() error {
 	return nil
 }
 
-// A Registration is what a server has made of a [ClientMetadata] (RFC 7591, section 3.2.1).
-// It belongs to one issuer, and holds secrets: it can be kept as JSON, and fmt and log/slog
-// print nothing of it.
+// A Registration is what a server has made of a [ClientMetadata] (RFC 7591, section
+// 3.2.1). It belongs to one issuer, and holds secrets. It can be kept as JSON. fmt and
+// log/slog print nothing of it.
 type Registration struct {
-	// Issuer is the server; nothing of the registration goes to another one.
+	// Issuer is the server. Nothing of the registration is sent to another one.
 	Issuer string `json:"issuer"`
 	ClientMetadata
 	ClientID              string `json:"client_id"`
@@ -87,7 +87,7 @@ type Registration struct {
 	ClientIDIssuedAt      int64  `json:"client_id_issued_at,omitempty"`
 	ClientSecretExpiresAt int64  `json:"client_secret_expires_at,omitempty"`
 	// RegistrationClientURI and RegistrationAccessToken are for [Provider.ReadRegistration]
-	// and its like; "" where the server has none of it (RFC 7592, section 3).
+	// and its like; "" if the server has none of it (RFC 7592, section 3).
 	RegistrationClientURI   string `json:"registration_client_uri,omitempty"`
 	RegistrationAccessToken string `json:"registration_access_token,omitempty"`
 }
@@ -103,8 +103,8 @@ func (r *Registration) SecretExpired() bool {
 	return r.ClientSecretExpiresAt > 0 && time.Now().Unix() >= r.ClientSecretExpiresAt
 }
 
-// Client returns the client at p that r is about, to be completed by the caller. A
-// registration with another issuer is an error.
+// Client returns the client of r at p. The caller sets its other fields. A registration
+// with another issuer is an error.
 func (r *Registration) Client(p *Provider) (*Client, error) {
 	if r.Issuer != p.Issuer {
 		return nil, refuse("registration issuer", "the client is registered with another server", p.Issuer, r.Issuer)
@@ -116,7 +116,7 @@ func (r *Registration) Client(p *Provider) (*Client, error) {
 	return c, nil
 }
 
-// Register registers a client (RFC 7591). initialToken is "" where the server registers
+// Register registers a client (RFC 7591). initialToken is "" if the server registers
 // anybody.
 //
 // It is sent once. If the answer is lost, the server may have registered a client that
@@ -141,8 +141,8 @@ func (p *Provider) Register(ctx context.Context, m *ClientMetadata, initialToken
 	return p.readRegistration(a, nil)
 }
 
-// ReadRegistration asks the server for what it knows of r (RFC 7592, section 2.1). What
-// it returns takes the place of r: the server may have made a new token or secret.
+// ReadRegistration asks the server for what it knows of r (RFC 7592, section 2.1). Keep
+// the result in place of r: the server may have made a new token or secret.
 func (p *Provider) ReadRegistration(ctx context.Context, r *Registration) (*Registration, error) {
 	at, err := p.management(r)
 	if err != nil {
@@ -156,7 +156,7 @@ func (p *Provider) ReadRegistration(ctx context.Context, r *Registration) (*Regi
 }
 
 // UpdateRegistration replaces what the client says about itself (section 2.2): what is
-// not in m is gone. What it returns takes the place of r.
+// not in m is removed. Keep the result in place of r.
 func (p *Provider) UpdateRegistration(ctx context.Context, r *Registration, m *ClientMetadata) (*Registration, error) {
 	if err := m.check(); err != nil {
 		return nil, err
@@ -268,8 +268,8 @@ func (p *Provider) readRegistration(a *answer, old *Registration) (*Registration
 
 // Registrations keeps what servers have made of one client, by issuer, so that it is
 // registered once with each. Cache and Metadata are required. It is safe for concurrent
-// use, must not be copied, and its fields must not be modified after first use; of several
-// processes that register at once, each may.
+// use, must not be copied, and its fields must not be modified after first use. If
+// several processes register at once, each may get a registration of its own.
 type Registrations struct {
 	// Cache keeps the registrations, which hold secrets: see [authtrip.SealedCache].
 	Cache authtrip.Cache
@@ -348,9 +348,9 @@ func (rs *Registrations) Keep(ctx context.Context, r *Registration) error {
 
 func registrationKey(p *Provider) string { return "registration:" + digest.Of(p.Issuer) }
 
-// ClientDocument is a client ID metadata document (draft-ietf-oauth-client-id-metadata-
-// document): served at a URL that is the client_id, so that a client need not register.
-// It is a page for everybody:
+// ClientDocument is a client ID metadata document
+// (draft-ietf-oauth-client-id-metadata-document). It is served at a URL, and that URL is
+// the client_id, so the client need not register. Everybody may read the page:
 //
 //	mux.Handle("GET /client.json", &login.ClientDocument{ID: "https://app.example/client.json", Metadata: m})
 //

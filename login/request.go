@@ -33,22 +33,22 @@ type AuthRequest struct {
 	Prompt string
 	// LoginHint is who probably logs in.
 	LoginHint string
-	// MaxAge is how long ago the user may have typed a password at most, to the
-	// second. If 0, it does not matter; negative means that it has to be done
-	// now. The ID token is held to it.
+	// MaxAge is how long ago, at most, the user may have authenticated, to the second. If 0,
+	// it does not matter. Negative means that the user has to do it now. The auth_time of
+	// the ID token is checked.
 	MaxAge time.Duration
-	// ACRValues are the wanted kinds of authentication, best first. What came of
-	// it is in [IDToken.ACR]: the caller has to look.
+	// ACRValues are the wanted kinds of authentication, best first. The server may use
+	// another one: check [IDToken.ACR].
 	ACRValues []string
 	// UILocales are the languages for the user, best first.
 	UILocales []string
-	// FormPost has the answer sent as a form instead of in the URL
+	// FormPost asks for the response as a form instead of in the URL
 	// (response_mode=form_post).
 	FormPost bool
 	// RedirectURL replaces that of the Client if it is not "".
 	RedirectURL string
-	// ReturnTo is kept and given back in [Session.ReturnTo]: where the user
-	// wanted to go.
+	// ReturnTo is where the user wanted to go. It is kept, and returned in
+	// [Session.ReturnTo].
 	ReturnTo string
 	// AuthorizationDetails say in detail what is asked for (RFC 9396): each an object with
 	// a type, as a struct or a map. What was granted is in [Session.AuthorizationDetails].
@@ -67,10 +67,10 @@ func (r AuthRequest) Format(s fmt.State, _ rune) { blank(s, "login.AuthRequest")
 // LogValue implements [slog.LogValuer]: it logs nothing that is in r.
 func (r AuthRequest) LogValue() slog.Value { return slog.StringValue("login.AuthRequest{…}") }
 
-// StepUp returns the request for what a server's challenge asks for: more scope
-// (RFC 6750, section 3.1), another authentication (RFC 9470), or claims. The
-// scopes of the challenge are asked for beside those of the Client, so that what
-// worked before still does. Where a session has others, [Session.StepUp] keeps them.
+// StepUp returns the request for what a server's challenge asks for: more scope (RFC
+// 6750, section 3.1), another authentication (RFC 9470), or claims. The scopes of the
+// challenge are asked for beside those of the Client, so what worked before still works.
+// If the session has other scopes, use [Session.StepUp]: it keeps them.
 func StepUp(ch authtrip.Challenge) *AuthRequest {
 	req := &AuthRequest{ACRValues: ch.ACRValues, AddScopes: strings.Fields(ch.Scope)}
 	switch {
@@ -102,10 +102,9 @@ func (s *Session) StepUp(ch authtrip.Challenge) *AuthRequest {
 // [Client.Exchange] needs when the user is back. The transaction is secret and
 // belongs to that user's browser.
 //
-// It blocks while the metadata is fetched for the first time, and if the request
-// is pushed to the server (RFC 9126). Its errors are those of
-// [Provider.Metadata], an *[EndpointError] of the push, and plain ones that name
-// the field that is wrong.
+// It blocks while the metadata is fetched for the first time, and while the request is
+// pushed to the server (RFC 9126). Its errors are those of [Provider.Metadata], an
+// *[EndpointError] of the push, and plain ones that name the field that is wrong.
 func (c *Client) AuthCodeURL(ctx context.Context, req *AuthRequest) (string, *Transaction, error) {
 	if req == nil {
 		req = new(AuthRequest)

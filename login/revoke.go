@@ -11,14 +11,14 @@ import (
 	"example.com/authtrip"
 )
 
-// Revoke ends tok at the server (RFC 7009): its refresh token, if there is one,
-// and its access token. A token that the server does not know has ended as well.
-// It does not touch a Source or a Store that holds tok. With [Client.DPoP] the requests have a
-// proof of the key of tok: no RFC asks for one here, and some servers do nothing without it.
+// Revoke revokes tok at the server (RFC 7009): its refresh token, if there is one, and
+// its access token. If the server does not know a token, that is no error. It does not
+// touch a Source or a Store that holds tok. With [Client.DPoP] the requests have a proof
+// of the key of tok: no RFC asks for one here, and some servers do nothing without it.
 //
-// It blocks until both are done or ctx ends, and tries the second when the first
-// has failed. Its errors are *[EndpointError] and those of [Provider.Metadata];
-// one that wraps [errors.ErrUnsupported] says that the server cannot do it.
+// It blocks until both are done or ctx ends, and sends the second also if the first has
+// failed. Its errors are *[EndpointError] and those of [Provider.Metadata]; one that
+// wraps [errors.ErrUnsupported] says that the server cannot do it.
 func (c *Client) Revoke(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.RefreshToken == "" && tok.AccessToken == "" {
 		return errors.New("login: Revoke: there is no token")

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A Transaction is one login between [Client.AuthCodeURL] and [Client.Exchange].
-// It belongs to the browser that was sent away, ends after
-// [Client.LoginTimeout], and serves once.
+// A Transaction is one login between [Client.AuthCodeURL] and [Client.Exchange]. It
+// belongs to the browser that was sent away, ends after [Client.LoginTimeout], and is
+// good for one use.
 //
 // Its fields can be kept as JSON; [Transactions] does that. They are secret: a
 // Transaction prints as a blank, with fmt and with log/slog. It must not be
@@ -30,12 +30,12 @@ type Transaction struct {
 	Verifier string `json:"verifier"`
 	// DPoPKey is the key to which the tokens will be bound; "" without [Client.DPoP].
 	DPoPKey string `json:"dpop_key,omitempty"`
-	// Issuer and ClientID are of whom the login was asked for; RedirectURL as
-	// the server was told.
+	// Issuer and ClientID are those of the [Client]. RedirectURL is the one that was sent to
+	// the server.
 	Issuer      string `json:"issuer"`
 	ClientID    string `json:"client_id"`
 	RedirectURL string `json:"redirect_url"`
-	// Began and Expires are when the login began, and when it ends.
+	// Began and Expires are when the login began, and when it expires.
 	Began   time.Time `json:"began,omitzero"`
 	Expires time.Time `json:"expires"`
 	// Scopes, Resources, MaxAge, FormPost and ReturnTo are of the [AuthRequest];

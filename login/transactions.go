@@ -17,28 +17,27 @@ import (
 	"example.com/authtrip/internal/seal"
 )
 
-// Transactions carries a [Transaction] from the response that sends a browser
-// away to the request that brings it back, and sees to it that it is the same
-// browser: a cookie for each login, so that logins in several tabs end in any
-// order. It remembers a login for an hour longer than it counts, to tell a user who
-// was slow from a stranger.
+// Transactions carries a [Transaction] from the response that sends a browser away to the
+// request that brings it back. A cookie shows that it is the same browser. Each login has
+// a cookie of its own, so logins in several tabs can end in any order. An expired login
+// is remembered for an hour, to tell a slow user from a stranger.
 //
-// Where the transaction itself is meanwhile, the fields say:
-//   - Cache: there, and the cookie holds a random value that is compared. The
-//     transaction serves once among all processes that share the Cache.
-//   - Keys without Cache: sealed, in the cookie. Nothing is stored anywhere, and
-//     any process that has the Keys can go on. The transaction serves once in
-//     each process, and the code once at the server.
-//   - Neither: in this process's memory, 10,000 at most. Whoever begins more makes
-//     it forget the oldest, so that a site that everybody can reach sets Keys.
+// The fields say where the transaction itself is meanwhile:
+//   - Cache: in the Cache. The cookie has a random value that is compared. The transaction
+//     is good for one use among all processes that share the Cache.
+//   - Keys without Cache: sealed, in the cookie. Nothing is stored anywhere, and any process
+//     that has the Keys can go on. The transaction is good for one use in each process, and
+//     the code for one use at the server.
+//   - Neither: in this process's memory, 10,000 at most. If there are more, the oldest is
+//     forgotten. Set Keys for a site that everybody can reach.
 //
 // The zero value is ready to use. Transactions is safe for concurrent use, must
 // not be copied, and its fields must not be modified after first use.
 type Transactions struct {
 	// Cache keeps the transactions until the user is back.
 	Cache authtrip.Cache
-	// Keys seal what is kept, each of 32 random bytes. The first one seals, all open,
-	// so that keys can change as those of [authtrip.Sealed] do.
+	// Keys seal what is kept, each of 32 random bytes. The first one seals, all of them
+	// open: they can be changed as those of [authtrip.Sealed].
 	Keys [][]byte
 	// CookieName is the beginning of the cookies' names, of letters, digits and the
 	// like. If "", it is login. Over https, __Host- is put before it.
@@ -69,8 +68,8 @@ const (
 	maxCookieHeader = 4096
 )
 
-// Keep remembers tx for the browser that gets w as the answer to r. It has to be
-// called before the header is written. r may be nil.
+// Keep remembers tx for the browser that gets w as the answer to r. Call it before the
+// header is written. r may be nil.
 func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.Request, tx *Transaction) error {
 	if err := t.check(); err != nil {
 		return err
@@ -89,12 +88,11 @@ func (t *Transactions) Keep(ctx context.Context, w http.ResponseWriter, r *http.
 	return nil
 }
 
-// Take returns the transaction that the redirect in r belongs to, if it was kept
-// for r's browser, and ends it: the next call does not find it. The cookie is
-// removed by w.
+// Take returns the transaction that the redirect in r belongs to, if it was kept for r's
+// browser, and ends it: the next call does not find it. w removes the cookie.
 //
-// Its errors are *[CheckError], which leave the transaction as it is, and those of
-// the Cache.
+// Its errors are *[CheckError] and those of the Cache. After a *[CheckError] the
+// transaction is still there.
 func (t *Transactions) Take(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Transaction, error) {
 	f, err := t.find(ctx, r)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// IsLocalPath reports whether raw is a path of the application itself, to which a browser
-// may be sent. It reports false for anything that a browser could take for another site's
-// address.
+// IsLocalPath reports whether raw is a path of the application itself. It is safe to send
+// a browser there. It reports false for anything that a browser could take for another
+// site's address.
 func IsLocalPath(raw string) bool {
 	const most = 1024
 	if raw == "" || len(raw) > most || raw[0] != '/' || strings.HasPrefix(raw, "//") {

@@ -234,9 +234,9 @@ func (t *Transport) emptyProvider(issuer string) *login.Provider {
 	}
 }
 
-// Finish completes a login that a [Redirect] began: it takes the transaction of the
-// [LoginNeededError] and the request with which the browser came back. Its errors
-// are those of [login.Client.Exchange].
+// Finish completes a login that a [Redirect] began. It takes the transaction of the
+// [LoginNeededError] and the request with which the browser came back. Its errors are
+// those of [login.Client.Exchange].
 func (t *Transport) Finish(ctx context.Context, tx *login.Transaction, response any) error {
 	if err := t.prepare(); err != nil {
 		return err

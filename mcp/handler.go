@@ -29,10 +29,11 @@ func (t *Transport) prepareHandler() error {
 	return t.prepare()
 }
 
-// Proofs returns what has to send the requests of the SDK if t is its handler and [Transport.DPoP] is set.
-// The SDK knows the Bearer scheme only; it sends such a request with the DPoP scheme and
-// a proof, and once more if the server wants a nonce. One that the server has redirected to
-// another origin goes there without the token. All other requests are sent as they are.
+// Proofs returns a RoundTripper for the SDK's HTTP client. It is needed if t is the SDK's
+// handler and [Transport.DPoP] is set, as the SDK knows only the Bearer scheme. The
+// RoundTripper sends a request of the SDK with the DPoP scheme and a proof, and once more
+// if the server wants a nonce. If the server has redirected the request to another
+// origin, it goes there without the token. All other requests are sent as they are.
 func (t *Transport) Proofs() http.RoundTripper {
 	t.proofs.Store(true)
 	return proofs{t}
@@ -78,8 +79,8 @@ func withoutToken(req *http.Request) *http.Request {
 	return own
 }
 
-// TokenSource implements auth.OAuthHandler: it returns the token of now, and nil where nobody has
-// logged in.
+// TokenSource implements auth.OAuthHandler: it returns the current token, and nil if
+// nobody has logged in.
 func (t *Transport) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
 	if err := t.prepareHandler(); err != nil {
 		return nil, err
@@ -94,8 +95,8 @@ func (t *Transport) TokenSource(ctx context.Context) (oauth2.TokenSource, error)
 	return oauth2.StaticTokenSource(tok), nil
 }
 
-// Authorize implements auth.OAuthHandler: it refreshes a token that was rejected, and logs in
-// where that does not help. It closes the response's body.
+// Authorize implements auth.OAuthHandler: it refreshes a token that was rejected, and
+// logs in if that does not help. It closes the response's body.
 func (t *Transport) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
 	if err := t.prepareHandler(); err != nil {
 		return err

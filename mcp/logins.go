@@ -19,7 +19,7 @@ import (
 	"example.com/authtrip/login"
 )
 
-// A Login is how a token is got: one of [Browser], [Redirect], [Device],
+// A Login is a way to get a token: one of [Browser], [Redirect], [Device],
 // [ClientCredentials], [Workload] and [Enterprise]. It is safe for concurrent use.
 type Login interface {
 	// login gets a token. asks reports whether a user is asked.
@@ -120,8 +120,8 @@ func describe(m *login.ClientMetadata, kind, grant string) {
 	}
 }
 
-// Redirect is for a web application, which sends its user's browser away and gets it back at
-// its own URL. A request that needs a login fails with a *[LoginNeededError], and
+// Redirect is for a web application. It sends its user's browser away, and the browser
+// comes back to URL. A request that needs a login fails with a *[LoginNeededError], and
 // [Transport.Finish] completes the login.
 type Redirect struct {
 	// URL is where the user comes back to; required.
@@ -211,11 +211,11 @@ func (*ClientCredentials) login(ctx context.Context, k *task) (*result, error) {
 	return k.grant(ctx, func(c *login.Client, req *login.TokenRequest) authtrip.Refresher { return c.ClientCredentials(req) })
 }
 
-// Workload is for a program whose platform says who it is: it trades the assertion of a
+// Workload is for a program whose platform signs who it is. It trades the assertion of a
 // Kubernetes service account, a cloud or SPIFFE for a token (RFC 7523, section 2.1).
 type Workload struct {
-	// Assertion returns one for the authorization server audience; required. It is called for each
-	// token.
+	// Assertion returns an assertion for the authorization server audience; required. It is
+	// called for each token.
 	Assertion func(ctx context.Context, audience string) (string, error)
 }
 
@@ -243,10 +243,11 @@ func (k *task) grant(ctx context.Context, of func(*login.Client, *login.TokenReq
 	return &result{&login.Session{Token: tok, Scopes: k.request.Scopes, Resources: k.request.Resources}, c, r}, nil
 }
 
-// Enterprise is for a user of an organization whose identity provider decides which servers
-// may be used (enterprise-managed authorization): the user's ID token, from single
-// sign-on, is traded for an assertion (ID-JAG) there, and that for a token at the server.
-// The user is not asked again.
+// Enterprise is for a user of an organization whose identity provider decides which
+// servers may be used (enterprise-managed authorization). The user's ID token, from
+// single sign-on, is traded at the identity provider for an assertion (ID-JAG). The
+// assertion is traded for a token at the authorization server. The user is not asked
+// again.
 type Enterprise struct {
 	// Provider is this program as a client of the organization's identity provider; required.
 	Provider *login.Client

@@ -1,5 +1,5 @@
-// Package mcp gets the requests of a client of the Model Context Protocol through: from
-// the URL of a server, which is all that a user has, to a session that lives.
+// Package mcp is for clients of the Model Context Protocol. From the URL of a server,
+// which is all that a user has, it gets a session, and keeps its token usable.
 //
 //	t := &mcp.Transport{URL: serverURL, Login: &mcp.Browser{}, Identity: &login.Identity{Metadata: about}}
 //	defer t.Close()
@@ -7,17 +7,18 @@
 //		Endpoint: serverURL, HTTPClient: &http.Client{Transport: t}}, nil)
 //
 // The first request goes out without a token. If the server answers with a 401, the
-// Transport finds out which authorization server to ask (RFC 9728, RFC 8414), names itself
-// there (RFC 7591, client ID metadata documents), has the user log in, and sends the
-// request again. A 403 that asks for more scope leads to another login for the union of
-// the scopes. From there the session is that of an [authtrip.Source]: refreshed before it
-// expires, once for all requests, kept in a Store, shared between processes.
+// Transport finds out which authorization server to ask (RFC 9728, RFC 8414), names
+// itself there (RFC 7591, client ID metadata documents), has the user log in, and sends
+// the request again. A 403 that asks for more scope leads to another login for the union
+// of the scopes. From there the session is that of an [authtrip.Source]. Its token is
+// refreshed before it expires, once for all requests. It is kept in a Store, and shared
+// between processes.
 //
 // It does what the authorization part of the specifications of 2025-11-25 and 2026-07-28
 // asks of a client, and falls back to what servers of 2025-03-26 do.
 //
 // What a server names (its metadata, its authorization server) is fetched from public
-// addresses only; see [login.Guard].
+// addresses only: see [login.Guard].
 package mcp
 
 import (
@@ -40,9 +41,9 @@ import (
 )
 
 // A Transport sends the requests of one session with one MCP server. It is an
-// [http.RoundTripper], and the auth.OAuthHandler of the official SDK: use it as one of the
-// two, as the RoundTripper where there is a choice: it repeats requests whose token was
-// rejected without the SDK noticing.
+// [http.RoundTripper], and the auth.OAuthHandler of the official SDK: use it as one of
+// the two. If you can choose, use it as the RoundTripper: it retries a request whose
+// token was rejected, and the SDK does not notice.
 //
 // Only URL is required. Without Login nobody is asked, and a 401 is returned as it came.
 // A Transport is safe for concurrent use, must not be copied, and its fields must not be
@@ -55,7 +56,7 @@ type Transport struct {
 	// [ClientCredentials], [Workload] and [Enterprise] ask nobody.
 	Login Login
 	// Identity is how this program names itself to an authorization server. Several
-	// Transports may share one. If nil, it has no way to.
+	// Transports may share one. If nil, the program cannot name itself.
 	Identity *login.Identity
 	// Store keeps the session between processes. If nil, it is kept in memory.
 	Store authtrip.Store
@@ -63,25 +64,25 @@ type Transport struct {
 	Key string
 	// Scopes are asked for beside those that the server says it needs.
 	Scopes []string
-	// Choose, if set, chooses which of the authorization servers that the server names is used.
-	// If nil, it is the one of the session, then one with which Identity is registered, then
-	// the first.
+	// Choose, if set, chooses one of the authorization servers that the server names. If
+	// nil, it is that of the session, else one with which Identity is registered, else the
+	// first.
 	Choose func(ctx context.Context, issuers []string) (string, error)
 	// Base sends the requests to the server. If nil, [http.DefaultTransport] does.
 	Base http.RoundTripper
-	// Networks are allowed for what the server names, beside public addresses:
-	// such as 10.0.0.0/8 for servers of a company. Loopback addresses are allowed if URL is
-	// one.
+	// Networks are allowed for what the server names, beside public addresses, such as
+	// 10.0.0.0/8 for servers of a company. Loopback addresses are allowed if URL is on one.
 	Networks []netip.Prefix
-	// HTTPClient, if set, sends the requests to all that the server names in place of
-	// a client of [login.Guard]: whoever sets it has to see to what it connects.
+	// HTTPClient, if set, sends the requests to what the server names, in place of a client
+	// of [login.Guard]. It has to restrict the addresses itself.
 	HTTPClient *http.Client
 	// AllowInsecureHTTP permits plain http beyond loopback addresses. Setting this sends tokens
 	// and secrets in clear text.
 	AllowInsecureHTTP bool
-	// DPoP, if set, has the tokens bound to keys (RFC 9449) where the authorization server
-	// offers that: an [example.com/authtrip/dpop.Keys]. A server that wants bound tokens is an
-	// error without it. A Transport that is the SDK's handler needs [Transport.Proofs] then.
+	// DPoP, if set, has the tokens bound to keys (RFC 9449) if the authorization server
+	// offers that: an [example.com/authtrip/dpop.Keys]. Without it a server that wants bound
+	// tokens is an error. With it a Transport that is the SDK's handler needs
+	// [Transport.Proofs].
 	DPoP authtrip.Binder
 	// OnEvent, if set, is told what happens, as that of [authtrip.Source] is.
 	OnEvent func(authtrip.Event)
@@ -263,7 +264,7 @@ func (t *Transport) start() error {
 	return nil
 }
 
-// Source returns the session: to see how it stands, to watch it, to end it with
+// Source returns the session, to see its status, to watch it, or to end it with
 // [authtrip.Source.Forget]. It is nil if URL cannot be used.
 func (t *Transport) Source() *authtrip.Source {
 	if t.prepare() != nil {
@@ -272,8 +273,8 @@ func (t *Transport) Source() *authtrip.Source {
 	return t.source
 }
 
-// Close ends the Transport, and logins that are under way; the session stays in its Store. It blocks as
-// [authtrip.Source.Close] does.
+// Close ends the Transport, and logins that are under way. The session stays in its
+// Store. It blocks as [authtrip.Source.Close] does.
 func (t *Transport) Close() error {
 	if t.prepare() != nil {
 		return nil

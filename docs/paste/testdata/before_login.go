@@ -14,6 +14,7 @@ import (
 var (
 	ctx     = context.Background()
 	issuer  = "https://login.example"
+	other   = "https://other.example"
 	browser func(context.Context, string) error
 	mux     = http.NewServeMux()
 	app     = &httptest.Server{URL: "https://app.example"}
@@ -26,10 +27,14 @@ var (
 	users   *authtrip.Sources
 	server  = &httptest.Server{URL: issuer}
 	file    string
+
+	loggedInAt string
+	remember   func(key, sid, subject string) error
+	keysOf     func(sid, subject string) []string
 )
 
 func main() {
-	use(ctx, issuer, browser, mux, app, h, client, store, r, s, user, users, server, file, snippet)
+	use(ctx, issuer, other, browser, mux, app, h, client, store, r, s, user, users, server, file, loggedInAt, remember, keysOf, snippet)
 }
 
 func use(...any) error { return nil }
