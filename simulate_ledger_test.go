@@ -337,7 +337,7 @@ func (w *world) last() {
 			w.mu.Unlock()
 			tok, err := p.source(key).TokenContext(ctx)
 			if re := (*authtrip.RefreshError)(nil); errors.As(err, &re) && re.Code == "use_dpop_nonce" { // it changed twice in a moment
-				time.Sleep(patience)
+				<-time.After(patience)
 				tok, err = p.source(key).TokenContext(p.ctx)
 			}
 			cancel()
