@@ -375,12 +375,13 @@ func TestSecond401ThatDoesNotBlameTheToken(t *testing.T) {
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
 			wait(time.Second)
 			resp := &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody, Request: req}
-			if req.Header.Get("Authorization") == "Bearer a" {
+			switch {
+			case req.Header.Get("Authorization") == "Bearer a":
 				resp.Header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-			} else if req.URL.Path == "/admin" {
+			case req.URL.Path == "/admin":
 				resp.Header.Set("WWW-Authenticate", `Bearer error="insufficient_user_authentication", acr_values="gold"`)
-			} else {
-				resp.StatusCode = 200
+			default:
+				resp.StatusCode = http.StatusOK
 			}
 			return resp, nil
 		})
