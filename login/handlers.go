@@ -32,8 +32,7 @@ type Handlers struct {
 	Client *Client
 	// Clients, if set, chooses the client in its place: an application with several servers,
 	// or tenants, has one for each. When a login begins, and at a logout, tx is nil: r says
-	// which client. At the callback tx is the login that was begun: return the client with
-	// its Issuer and ClientID.
+	// which client. At the callback return the client with the Issuer and ClientID of tx.
 	Clients func(r *http.Request, tx *Transaction) (*Client, error)
 	// Transactions carries logins over to Callback. If nil, they are kept in this
 	// process's memory.
@@ -46,8 +45,7 @@ type Handlers struct {
 	// w, such as a cookie, and must not write a body. If it returns an error the login has
 	// failed, and its tokens are revoked. If a browser asks again while its login is
 	// redeemed (a reload, a double click), it is called for each of these requests, with the
-	// same Session. So name the application's session by Session.ID or by the user: it must
-	// have one name.
+	// same Session: name the application's session by Session.ID or by the user.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session) error
 	// OnLogout ends the application's own session and returns the session's token. The token
 	// is then revoked, and its ID token is sent to the server. It may set headers of w, and
