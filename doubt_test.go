@@ -7,7 +7,10 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"example.com/authtrip"
 	"example.com/authtrip/authtriptest"
@@ -143,6 +146,27 @@ func TestNobodysSessionIsNobodysInAnOutage(t *testing.T) {
 		wantIs(t, err, authtrip.ErrNoSession)
 		if st := users.Source("nobody").Status(); st.State != authtrip.StateNoSession {
 			t.Errorf("state = %v", st.State)
+		}
+	})
+}
+
+// TestLateAnswerIsSavedWhileItsRoundWaits: an answer that came late was in the memory of a round that
+// waited to send again, and was not saved before others took the session over: they sent a refresh
+// token that was used up.
+func TestLateAnswerIsSavedWhileItsRoundWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(_ context.Context, n int, old *oauth2.Token) (*oauth2.Token, error) {
+			wait(10500 * time.Millisecond)
+			return nextToken(n, old), nil
+		}}
+		store := new(authtrip.MemoryStore)
+		src := &authtrip.Source{Refresher: s, Store: store, Key: "k", GracePeriod: time.Minute}
+		defer src.Close()
+		_ = src.SetToken(t.Context(), hourly("a", "alice"))
+		go func() { _, _ = src.Refresh(t.Context()) }()
+		wait(10600 * time.Millisecond)
+		if doc, _, _ := store.Load(t.Context(), "k"); generation(t, doc) != 1 {
+			t.Error("the token that came late is not in the Store")
 		}
 	})
 }

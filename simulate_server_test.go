@@ -323,6 +323,7 @@ func (x *exchange) back(ctx context.Context) (*http.Response, error) {
 	}
 	x.locked(func() {
 		if x.next != nil {
+			x.w.note(x.p, "has %s", x.next.name)
 			x.p.has[x.next.name] = true
 			x.p.since[x.next.name] = time.Now()
 			x.p.failed[x.rt.family.key] = 0

@@ -288,9 +288,16 @@ func (r *round) stale(since time.Time) bool {
 	return true
 }
 
-// wait waits for whatever is not over yet. It reports false where that takes longer
-// than a round can.
+// wait waits for whatever is not over yet, or for the answer that is still on its way. It
+// reports false where that takes longer than a round can.
 func (r *round) wait() bool {
+	r.s.mu.Lock()
+	if lifecycle.Decide(r.s.work.memory.Facts(r.moment())) != lifecycle.Wait {
+		r.s.mu.Unlock()
+		return true // the answer has come just now
+	}
+	asking := r.s.work.asking
+	r.s.mu.Unlock()
 	r.giveBack()
 	r.leave()
 	d := pollInterval
@@ -300,7 +307,16 @@ func (r *round) wait() bool {
 	if end, ok := r.ctx.Deadline(); ok && time.Until(end) < d+r.s.set.timeout+saveTimeout {
 		return false
 	}
-	return sleep(r.waiting, d)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-asking:
+		r.look = true // a token that came is to be saved before others have waited for a span
+	case <-r.waiting.Done():
+		return false
+	}
+	return true
 }
 
 func (r *round) dropLease() {
