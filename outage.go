@@ -20,8 +20,9 @@ type gate struct {
 	fails  int        // requests that failed since the last that did not
 	limits int        // those that were answered with 429
 	first  time.Time  // of these
-	err    error      // of the last of these
-	next   time.Time  // while there is an outage: when the next may ask
+	last   time.Time
+	err    error     // of the last
+	next   time.Time // while there is an outage: when the next may ask
 	queue  []*place
 }
 
@@ -152,9 +153,10 @@ func (g *gate) answered(err error) {
 // failed counts a request that failed. What a 429 asks for counts only once there are so
 // many that it is meant for all.
 func (g *gate) failed(err error, now time.Time) {
-	if g.fails+g.limits == 0 {
-		g.first = now
+	if g.fails+g.limits == 0 || now.Sub(later(g.last, g.next)) >= quietTime {
+		g.fails, g.limits, g.first = 0, 0, now
 	}
+	g.last = now
 	re, ok := errors.AsType[*RefreshError](err)
 	if ok && re.StatusCode == http.StatusTooManyRequests {
 		g.limits++

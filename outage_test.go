@@ -406,3 +406,24 @@ func TestRateLimitOfTheClientIsAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// TestFailuresHoursApartAreNoOutage: the hours in which nobody asked were counted as outage, and the
+// second failure made everybody wait for half a minute.
+func TestFailuresHoursApartAreNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(context.Context, int, *oauth2.Token) (*oauth2.Token, error) {
+			return nil, errors.New("the endpoint is down")
+		}}
+		src := &authtrip.Source{Refresher: s}
+		defer src.Close()
+		for range 5 {
+			if _, err := src.Token(); err == nil {
+				t.Fatal("no error of an endpoint that is down")
+			}
+			if next := time.Until(src.Status().NextAttempt); next > time.Second {
+				t.Fatalf("the next attempt is %v away", next)
+			}
+			wait(8 * time.Hour)
+		}
+	})
+}

@@ -16,15 +16,18 @@ import (
 type work struct {
 	memory lifecycle.Memory
 	held   *record // the newest record, while it is not in the Store for certain
+
 	// answered says that held came from here, and first that there was none before. told says
 	// that OnEvent knows that it is not saved.
 	answered, first, told bool
-	end                   *ended // what the server said, once it has refused the refresh token
-	endErr                error
-	sends                 sends
-	seen                  sighting
-	asking                chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
-	timer                 *time.Timer   // of the next look; nil if there is none
+
+	end    *ended // what the server said, once it has refused the refresh token
+	endErr error
+	sends  sends
+	seen   sighting
+	asking chan struct{} // closed when the answer to the request that is on its way is taken; nil if there is none
+	timer  *time.Timer   // of the next look; nil if there is none
+
 	// owesLook says that the Store has not answered a look, or not saved what was found to be
 	// missing. It stays through rounds that do not ask the Store.
 	owesLook bool
@@ -178,11 +181,12 @@ func (f *failure) due() bool {
 // next is when the next attempt is due.
 func (f *failure) next() time.Time { return later(f.at.Add(f.wait), f.until) }
 
-// after returns the failure that follows f, and that asks for a wait of least.
+// after returns the failure that follows f, and that asks for a wait of least. Failures in
+// succession are one outage, unless nobody has tried for a while between two.
 func (f *failure) after(of *snapshot, err error, least time.Duration) *failure {
 	next := &failure{of: of, err: err, at: time.Now(), row: 1}
 	next.first = next.at
-	if f != nil {
+	if f != nil && next.at.Sub(f.next()) < quietTime {
 		next.first, next.row = f.first, f.row+1
 		if !f.idle && !f.postponed && !f.due() {
 			next.until = f.next()
@@ -202,6 +206,9 @@ func outagePause(row int, outage time.Duration) time.Duration {
 	least := min(250*time.Millisecond<<min(max(row-1, 0), 2), time.Second)
 	return shortened(min(max(least, outage/20), longestPause))
 }
+
+// quietTime is how long nobody tries, after which a failure begins an outage of its own.
+const quietTime = time.Minute
 
 // longestPause is that between attempts, unless a server asks for a longer one.
 const longestPause = 30 * time.Second
