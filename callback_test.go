@@ -56,6 +56,19 @@ func TestPanicOfTheStoreEndsWithItsRound(t *testing.T) {
 	}
 }
 
+// TestPanicIsNotTriedAgainForItsCaller: each caller had a Store that panics asked four times.
+func TestPanicIsNotTriedAgainForItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, n := new(steps), 0
+		store.before = func(context.Context, string) error { n++; panic("a bug of the Store") }
+		src := &authtrip.Source{Refresher: &replying{}, Store: store, Key: "k"}
+		defer func() { _ = src.Close() }()
+		if _, err := src.Token(); err == nil || n != 1 {
+			t.Errorf("Token() error = %v, the Store was asked %d times, want an error and once", err, n)
+		}
+	})
+}
+
 // Symptom: an OnEvent hook of a UserInfoSource that called it back, or Close, waited for the
 // request that waited for the hook.
 func TestHookOfAUserInfoSourceMayCallBack(t *testing.T) {

@@ -152,6 +152,9 @@ func (s *session) do(ctx context.Context, r round) (result, error) {
 		if errors.Is(res.Err, flight.ErrClosed) {
 			return result{why: r.why}, ErrClosed
 		}
+		if _, panicked := errors.AsType[*flight.PanicError](res.Err); panicked {
+			got.why = r.why // it would again, whatever it was for
+		}
 		return got, res.Err
 	case <-ctx.Done():
 		s.tellAfter(done)
