@@ -530,29 +530,37 @@ func TestErrorThatIsATypedNilIsPaced(t *testing.T) {
 	})
 }
 
+// notSaved returns a Source with a token that the Store did not take: it refuses operations
+// until down is false.
+func notSaved(t *testing.T, r *rig, refuses func(op string) bool) (src *authtrip.Source, down *atomic.Bool) {
+	t.Helper()
+	store := new(steps)
+	down = new(atomic.Bool)
+	store.before = func(_ context.Context, op string) error {
+		if down.Load() && refuses(op) {
+			return errStoreDown
+		}
+		return nil
+	}
+	src = replicas(r, 1, store)[0]
+	if _, err := src.Token(); err != nil {
+		t.Fatal(err)
+	}
+	expire(r)
+	r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { down.Store(true) })})
+	_, err := src.Token()
+	wantIs(t, err, authtrip.ErrNotSaved)
+	wait(10 * time.Second)
+	_, err = src.Token()
+	wantIs(t, err, authtrip.ErrNotSaved)
+	return src, down
+}
+
 // TestRefreshWhoseSaveComesLateIsToldAsOne: later callers were not told that it is not saved, and OnEvent that
 // somebody else had refreshed it.
 func TestRefreshWhoseSaveComesLateIsToldAsOne(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
-		store := new(steps)
-		var down atomic.Bool
-		store.before = func(_ context.Context, op string) error {
-			if down.Load() && op != "load" {
-				return errStoreDown
-			}
-			return nil
-		}
-		src := replicas(r, 1, store)[0]
-		if _, err := src.Token(); err != nil {
-			t.Fatal(err)
-		}
-		expire(r)
-		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { down.Store(true) })})
-		_, err := src.Token()
-		wantIs(t, err, authtrip.ErrNotSaved)
-		wait(10 * time.Second)
-		_, err = src.Token()
-		wantIs(t, err, authtrip.ErrNotSaved)
+		src, down := notSaved(t, r, func(op string) bool { return op != "load" })
 		wantIs(t, src.Status().Err, authtrip.ErrNotSaved)
 		down.Store(false)
 		wait(10 * time.Second)
@@ -568,25 +576,7 @@ func TestRefreshWhoseSaveComesLateIsToldAsOne(t *testing.T) {
 // TestErrNotSavedStaysWhileTheStoreDoesNotAnswer: later callers got the error of the load alone.
 func TestErrNotSavedStaysWhileTheStoreDoesNotAnswer(t *testing.T) {
 	inBubble(t, rotating(time.Hour), nil, func(t *testing.T, r *rig) {
-		store := new(steps)
-		var down atomic.Bool
-		store.before = func(_ context.Context, op string) error {
-			if down.Load() {
-				return errStoreDown
-			}
-			return nil
-		}
-		src := replicas(r, 1, store)[0]
-		if _, err := src.Token(); err != nil {
-			t.Fatal(err)
-		}
-		expire(r)
-		r.srv.Fail(authtriptest.TokenPath, authtriptest.Fault{Until: closedAfter(func() { down.Store(true) })})
-		_, err := src.Token()
-		wantIs(t, err, authtrip.ErrNotSaved)
-		wait(10 * time.Second)
-		_, err = src.Token()
-		wantIs(t, err, authtrip.ErrNotSaved)
+		_, _ = notSaved(t, r, func(string) bool { return true })
 	})
 }
 

@@ -76,14 +76,16 @@ func (r *round) run() (*snapshot, error) {
 // broken ends a round by a panic, of the Store say.
 func (r *round) broken() {
 	r.s.mu.Lock()
-	if w := r.s.work; w != nil {
+	w := r.s.work
+	if w != nil {
 		w.owesLook = w.owesLook || r.look
-		r.s.mu.Unlock()
-		defer r.finish()
-		r.giveBack()
-		return
 	}
 	r.s.mu.Unlock()
+	if w == nil {
+		return // its work was done
+	}
+	defer r.finish() // the Store may panic once more
+	r.giveBack()
 }
 
 // steps takes steps until there is none.
