@@ -13,19 +13,26 @@ import (
 	"example.com/authtrip/dpop"
 )
 
+// proverOf has a new key, and makes proofs for a token.
+func proverOf(t *testing.T, keys *dpop.Keys) authtrip.Prover {
+	t.Helper()
+	key, err := keys.NewKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := keys.Prover(key, "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // A URL with Opaque, or with a colon and no port, had a proof for another URL than the one that
 // is asked: the API found it wrong, each time.
 func TestRule40ProofIsForTheURLThatIsAsked(t *testing.T) {
 	t.Parallel()
 	keys := new(dpop.Keys)
-	key, err := keys.NewKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	prover, err := keys.Prover(key, "token")
-	if err != nil {
-		t.Fatal(err)
-	}
+	prover := proverOf(t, keys)
 	for want, u := range map[string]*url.URL{
 		"https://api.example/a%2Fb": {Scheme: "https", Host: "api.example", Opaque: "/a%2Fb", RawQuery: "q"},
 		"https://api.example/a%2fc": {Scheme: "https", Host: "api.example", Opaque: "//api.example/a%2fc"},
@@ -35,7 +42,7 @@ func TestRule40ProofIsForTheURLThatIsAsked(t *testing.T) {
 		"https://[::1]/g":           {Scheme: "https", Host: "[::1]:443", Path: "/g", User: url.UserPassword("me", "secret")},
 	} {
 		req := &http.Request{URL: u, Header: http.Header{}, Method: http.MethodGet}
-		if err = prover.Prove(req); err != nil {
+		if err := prover.Prove(req); err != nil {
 			t.Fatal(err)
 		}
 		var claims struct{ HTU, HTM string }
@@ -51,20 +58,13 @@ func TestRule40ProofIsForTheURLThatIsAsked(t *testing.T) {
 func TestNonceIsThatOfTheServerHoweverItIsWritten(t *testing.T) {
 	t.Parallel()
 	keys := new(dpop.Keys)
-	key, err := keys.NewKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	prover, err := keys.Prover(key, "token")
-	if err != nil {
-		t.Fatal(err)
-	}
+	prover := proverOf(t, keys)
 	nonce := func(at string) string {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err = prover.Prove(req); err != nil {
+		if err := prover.Prove(req); err != nil {
 			t.Fatal(err)
 		}
 		defer prover.Answered(req, &http.Response{StatusCode: 200, Header: http.Header{"Dpop-Nonce": {"nonce"}}}, "")
@@ -91,14 +91,7 @@ func TestCallerThatLeavesDoesNotKeepTheCacheFromBeingAsked(t *testing.T) {
 	t.Parallel()
 	cache := new(asking)
 	keys := &dpop.Keys{Cache: cache}
-	key, err := keys.NewKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	prover, err := keys.Prover(key, "token")
-	if err != nil {
-		t.Fatal(err)
-	}
+	prover := proverOf(t, keys)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, ctx := range []context.Context{gone, t.Context()} {
@@ -106,7 +99,7 @@ func TestCallerThatLeavesDoesNotKeepTheCacheFromBeingAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err = prover.Prove(req); err != nil {
+		if err := prover.Prove(req); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,14 +126,7 @@ func (a *asking) Get(ctx context.Context, key string) ([]byte, error) {
 // happened to a second try as well its caller got a 401.
 func TestLateAnswerDoesNotBringAnOldNonceBack(t *testing.T) {
 	keys := new(dpop.Keys)
-	key, err := keys.NewKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := keys.Prover(key, "token")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := proverOf(t, keys)
 	request := func() *http.Request {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.example/", nil)
 		if err != nil {
